@@ -1,0 +1,126 @@
+/**
+ * Finds and loads the addon, and gives its few functions types. Everything above this folder speaks of tensors and
+ * kernels by name; nothing above it sees the binary.
+ */
+import { existsSync } from "node:fs";
+import { createRequire } from "node:module";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import {
+  ArgumentError,
+  DeviceError,
+  DisposedError,
+  DTypeError,
+  IndexError,
+  NativeError,
+  OutOfMemoryError,
+  QuadMambaError,
+  ShapeError,
+} from "../util/errors.js";
+
+export interface KernelInfo {
+  name: string;
+  /** -1: any number. */
+  inputs: number;
+  outputs: number;
+  /** `name:kind` pairs; kinds are i (integer), f (number), b (flag), v (list of integers). */
+  attrs: string;
+}
+
+export interface AddonInfo {
+  abi: number;
+  /** Instruction set in use. */
+  isa: string;
+  /** Instruction sets that this build and processor share, best first. */
+  supported: string[];
+  threads: number;
+  compiler: string;
+  sanitized: number;
+  ops: KernelInfo[];
+}
+
+export interface NativeStats {
+  liveTensors: number;
+  liveBytes: number;
+  peakBytes: number;
+  cachedBytes: number;
+  budget: number;
+}
+
+type Data = Float32Array | Float64Array | Int32Array | BigInt64Array | Uint8Array | Uint16Array;
+
+interface Addon {
+  run(record: Float64Array, size: number): void;
+  create(dtype: number, device: number, dims: Float64Array, data: Data): number;
+  view(handle: number, dims: Float64Array): number;
+  retain(handle: number): number;
+  release(handle: number): void;
+  refs(handle: number): number;
+  read(handle: number, into: Data): void;
+  write(handle: number, from: Data): void;
+  stats(): NativeStats;
+  setBudget(bytes: number): void;
+  resetPeak(): void;
+  trim(): void;
+  setThreads(n: number): void;
+  describe(): AddonInfo;
+}
+
+const ABI = 1;
+
+/** The package folder: the nearest one above this file with a package.json. */
+export function packageRoot(): string {
+  let folder = dirname(fileURLToPath(import.meta.url));
+  while (!existsSync(join(folder, "package.json"))) {
+    const parent = dirname(folder);
+    if (parent === folder) throw new NativeError("addon", "package.json was not found above the compiled library");
+    folder = parent;
+  }
+  return folder;
+}
+
+function load(): Addon {
+  const root = packageRoot();
+  const override = process.env.QUADMAMBA_ADDON;
+  const candidates = override ? [override] : [join(root, "build/Release/quadmamba.node")];
+  const failures: string[] = [];
+  for (const path of candidates) {
+    try {
+      const addon = createRequire(import.meta.url)(path) as Addon;
+      const { abi } = addon.describe();
+      if (abi === ABI) return addon;
+      failures.push(`${path}: interface version ${abi}, this library needs ${ABI}`);
+    } catch (error) {
+      failures.push(`${path}: ${error instanceof Error ? error.message.split("\n")[0] : String(error)}`);
+    }
+  }
+  throw new NativeError(
+    "addon",
+    `could not be loaded\n${failures.map((f) => `  tried ${f}`).join("\n")}\n  to fix: run \`npm run build\` in ${root}; ` +
+      "if QUADMAMBA_ADDON or QUADMAMBA_ISA is set, check its value",
+  );
+}
+
+export const addon: Addon = load();
+export const addonInfo: AddonInfo = addon.describe();
+
+const CLASSES = {
+  argument: ArgumentError,
+  shape: ShapeError,
+  dtype: DTypeError,
+  device: DeviceError,
+  index: IndexError,
+  disposed: DisposedError,
+  out_of_memory: OutOfMemoryError,
+  native: NativeError,
+};
+
+/** A native error as the typed error of its kind. `op` is put in front unless the message names its own. */
+export function translate(op: string, error: unknown): QuadMambaError {
+  if (error instanceof QuadMambaError) return error;
+  const message = error instanceof Error ? error.message : String(error);
+  const kind = (error as { kind?: string } | null)?.kind;
+  const ErrorClass = kind && kind in CLASSES ? CLASSES[kind as keyof typeof CLASSES] : NativeError;
+  const [, named, rest] = /^([A-Za-z][A-Za-z0-9_]*): ([^]*)$/.exec(message) ?? [null, op, message];
+  return new ErrorClass(named as string, rest as string);
+}

@@ -1,0 +1,174 @@
+import { cast } from "../ops/index.js";
+import { launchInto } from "../ops/define.js";
+import { inModule } from "../ops/profile.js";
+import { requireGrad } from "../autograd/backward.js";
+import { type DType, isFloat, requireDType } from "../tensor/dtype.js";
+import { scope } from "../tensor/scope.js";
+import { sameShape, stridesOf } from "../tensor/shape.js";
+import { isTensor, type Tensor } from "../tensor/tensor.js";
+import { nearest, requireOptions } from "../util/check.js";
+import { ArgumentError, ConfigError, DTypeError, show } from "../util/errors.js";
+
+export type StateDict = Map<string, Tensor>;
+
+export interface LoadResult {
+  matched: string[];
+  missing: string[];
+  unexpected: string[];
+}
+
+/** A tensor that training changes: a leaf that requires a gradient and outlives every scope. */
+export function parameter(initial: Tensor): Tensor {
+  return requireGrad(initial.keep());
+}
+
+/**
+ * A part of a model: its tensors and modules are simply its properties (also in arrays), and their names, joined by dots, are
+ * the names of the state dict.
+ */
+export abstract class Module {
+  /** Whether dropout and its like are on. Set by `train()` and `eval()`. */
+  training = true;
+
+  abstract forward(...inputs: never[]): unknown;
+
+  /** Direct parts, in the order of their declaration. */
+  *children(): Generator<[string, Module | Tensor]> {
+    for (const [name, value] of Object.entries(this)) yield* partsOf(name, value);
+  }
+
+  *namedModules(prefix = ""): Generator<[string, Module]> {
+    yield [prefix, this];
+    for (const [name, part] of this.children())
+      if (part instanceof Module) yield* part.namedModules(prefix ? `${prefix}.${name}` : name);
+  }
+
+  /** All tensors with their names: parameters, and tensors that training leaves alone. */
+  *#namedTensors(prefix = ""): Generator<[string, Tensor]> {
+    for (const [name, part] of this.children()) {
+      const full = prefix ? `${prefix}.${name}` : name;
+      if (part instanceof Module) yield* part.#namedTensors(full);
+      else yield [full, part];
+    }
+  }
+
+  namedParameters(): Map<string, Tensor> {
+    return new Map([...this.#namedTensors()].filter(([, t]) => t.requiresGrad));
+  }
+
+  parameters(): Tensor[] {
+    return [...this.namedParameters().values()];
+  }
+
+  /** The module's own tensors by name, not copies. */
+  stateDict(): StateDict {
+    return new Map(this.#namedTensors());
+  }
+
+  /**
+   * Copies values into the module's tensors; floating dtypes are converted.
+   * @param state tensors by name, a Map or an object
+   * @param options `strict` (default true): every name must be on both sides
+   * @throws {ConfigError} listing what is missing, unexpected or of another shape; nothing is changed then
+   */
+  loadStateDict(state: ReadonlyMap<string, Tensor> | Record<string, Tensor>, options: { strict?: boolean } = {}): LoadResult {
+    const op = "loadStateDict";
+    requireOptions(op, options, ["strict"]);
+    if (state === null || typeof state !== "object") throw new ArgumentError(op, "state is not valid", "a Map of tensors", show(state));
+    const given = state instanceof Map ? (state as ReadonlyMap<string, Tensor>) : new Map(Object.entries(state));
+    const own = this.stateDict();
+    const matched = [...own.keys()].filter((name) => given.has(name));
+    const missing = [...own.keys()].filter((name) => !given.has(name));
+    const unexpected = [...given.keys()].filter((name) => !own.has(name));
+    const reshaped: string[] = [];
+    for (const name of matched) {
+      const [target, source] = [own.get(name)!, given.get(name)!];
+      if (!isTensor(source)) throw new ArgumentError(op, `${name} is not a tensor`, "a Tensor", show(source));
+      if (!sameShape(target.shape, source.shape)) reshaped.push(`${name} ${show(source.shape)} for ${show(target.shape)}`);
+      if (isFloat(target.dtype) !== isFloat(source.dtype) && source.dtype !== "bfloat16")
+        throw new DTypeError(op, `${name} has another kind of dtype`, target.dtype, source.dtype);
+    }
+    if (reshaped.length > 0 || ((options.strict ?? true) && missing.length + unexpected.length > 0)) {
+      const list = (what: string, names: string[]) =>
+        names.length > 0 ? `\n  ${what} (${names.length}): ${names.slice(0, 8).join(", ")}${names.length > 8 ? ", ..." : ""}` : "";
+      const [hint] = unexpected.map((name) => nearest(name, missing)).filter(Boolean);
+      throw new ConfigError(
+        op,
+        `the state does not fit the module (${matched.length} of ${own.size} names match)${list("missing", missing)}${list("unexpected", unexpected)}${list("other shape", reshaped)}${hint ? `\n  nearest missing name: ${hint}` : ""}`,
+      );
+    }
+    for (const name of matched) copyInto(own.get(name)!, given.get(name)!);
+    return { matched, missing, unexpected };
+  }
+
+  train(mode = true): this {
+    for (const [, module] of this.namedModules()) module.training = mode;
+    return this;
+  }
+  eval(): this {
+    return this.train(false);
+  }
+
+  /** Replaces all floating tensors by ones of another floating dtype. Optimisers made before hold the old ones. */
+  to(dtype: DType): this {
+    if (!isFloat(requireDType("to", dtype))) throw new DTypeError("to", "modules compute in floats", "float32 or float64", dtype);
+    for (const [, module] of this.namedModules()) {
+      for (const [key, value] of Object.entries(module)) {
+        if (!isTensor(value) || !isFloat(value.dtype) || value.dtype === dtype) continue;
+        const converted = cast(value.detach(), dtype).keep();
+        if (value.requiresGrad) requireGrad(converted);
+        Object.assign(module, { [key]: converted });
+        value.dispose();
+      }
+    }
+    return this;
+  }
+
+  zeroGrad(): void {
+    for (const t of this.parameters()) {
+      t.grad?.dispose();
+      t.grad = null;
+    }
+  }
+
+  /** Frees all tensors of the module. */
+  dispose(): void {
+    for (const t of this.stateDict().values()) t.dispose();
+  }
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+
+  /** Runs `fn` with every part's `forward` known by its name, so that `profileMacs` can tell them apart. */
+  withNames<R>(fn: () => R): R {
+    const named: Module[] = [];
+    for (const [, module] of this.namedModules())
+      for (const [name, part] of module.children()) {
+        if (!(part instanceof Module)) continue;
+        const forward = part.forward.bind(part) as (...inputs: never[]) => unknown;
+        Object.defineProperty(part, "forward", {
+          value: (...inputs: never[]) => inModule(name, () => forward(...inputs)),
+          configurable: true,
+        });
+        named.push(part);
+      }
+    try {
+      return fn();
+    } finally {
+      for (const part of named) Reflect.deleteProperty(part, "forward");
+    }
+  }
+}
+
+function* partsOf(name: string, value: unknown): Generator<[string, Module | Tensor]> {
+  if (isTensor(value) || value instanceof Module) yield [name, value];
+  else if (Array.isArray(value)) for (let k = 0; k < value.length; k++) yield* partsOf(`${name}.${k}`, value[k]);
+}
+
+/** Overwrites the elements of `target` with those of `source`, in its dtype. */
+export function copyInto(target: Tensor, source: Tensor): void {
+  scope(() => {
+    const same = source.dtype === target.dtype ? source : cast(source.detach(), target.dtype);
+    launchInto("strided_read", [same], [target], [0, target.rank, ...stridesOf(target.shape)]);
+  });
+}

@@ -1,0 +1,157 @@
+/**
+ * How an op is declared, once: its shape rule, how it runs, what backward keeps, and its gradient. Everything else (checks of
+ * liveness and device, the tape, freeing) happens here for all ops.
+ */
+import { gradEnabled } from "../autograd/mode.js";
+import { type Edge, Node, nodeOf } from "../autograd/node.js";
+import { runKernel } from "../native/launch.js";
+import { DTYPES, type DType, isFloat } from "../tensor/dtype.js";
+import type { Shape } from "../tensor/shape.js";
+import { type Device, deviceCode, isTensor, retain, Tensor, type TensorSpec } from "../tensor/tensor.js";
+import { countMacs } from "./profile.js";
+import { ArgumentError, AutogradError, DeviceError, DTypeError, QuadMambaError, show } from "../util/errors.js";
+
+/** An input that may be absent. */
+export type Input = Tensor | null;
+
+/** What `backward` gets besides dy: the saved tensors, at their places, and the attributes. */
+export interface Saved<A> {
+  /** Inputs, present where `saves.inputs` names them. */
+  inputs: Tensor[];
+  /** The output; only if `saves.output`. */
+  output: Tensor;
+  /** What `forward` returned after the output. */
+  extras: Tensor[];
+  /** Specs of all inputs, saved or not. */
+  specs: readonly TensorSpec[];
+  /** Which inputs want a gradient. */
+  needs: readonly boolean[];
+  attrs: A;
+}
+
+export interface OpDefinition<A> {
+  name: string;
+  /** The output's shape and dtype from the inputs'. The only check of them, before anything is allocated. */
+  infer(inputs: readonly Tensor[], attrs: A): { shape: Shape; dtype: DType };
+  /** Computes the output; further tensors are kept for backward. */
+  forward(inputs: readonly Tensor[], attrs: A, output: TensorSpec): Tensor | Tensor[];
+  /** Multiply-accumulates of one call, if they count (see profile.ts). */
+  macs?(inputs: readonly Tensor[], output: TensorSpec, attrs: A): number;
+  saves?: { inputs?: readonly number[]; output?: boolean };
+  /** dL/dinput for each input, null for inputs without one; of broadcast shape where forward broadcast. */
+  backward?(dy: Tensor, saved: Saved<A>): readonly (Tensor | null)[];
+}
+
+/** Runs a kernel on tensors; the outputs are new tensors of the given specs. Not recorded. */
+export function launch(kernel: string, inputs: readonly Input[], outputs: readonly TensorSpec[], attrs: number[] = []): Tensor[] {
+  const handles = runKernel(
+    kernel,
+    inputs.map((t) => (t ? t.handle(kernel) : -1)),
+    outputs.map((spec) => ({ dtype: DTYPES[spec.dtype].code, device: deviceCode(spec.device), shape: spec.shape })),
+    attrs,
+  );
+  return handles.map((handle, k) => new Tensor(handle, outputs[k]));
+}
+
+/** Runs a kernel that writes into live tensors. */
+export function launchInto(kernel: string, inputs: readonly Input[], outputs: readonly Tensor[], attrs: number[] = []): void {
+  runKernel(
+    kernel,
+    inputs.map((t) => (t ? t.handle(kernel) : -1)),
+    outputs.map((t) => t.handle(kernel)),
+    attrs,
+  );
+}
+
+/** The function that applies an op to its inputs; null stands for an optional input that is absent. */
+export function defineOp<A = void>(op: OpDefinition<A>): (inputs: readonly Input[], attrs: A) => Tensor {
+  const saveInputs = op.saves?.inputs ?? [];
+  return (inputs, attrs) => {
+    // Absent inputs stay null at run time; definitions that have optional inputs ask for them.
+    const present = inputs as readonly Tensor[];
+    const device = requireOneDevice(op.name, inputs);
+    const { shape, dtype } = op.infer(present, attrs);
+    const spec: TensorSpec = { shape, dtype, device };
+    if (op.macs) countMacs(op.macs(present, spec, attrs));
+    let result: Tensor | Tensor[];
+    try {
+      result = op.forward(present, attrs, spec);
+    } catch (error) {
+      throw named(op.name, error);
+    }
+    const [output, ...extras] = Array.isArray(result) ? result : [result];
+
+    const needs = inputs.map((t) => t?.requiresGrad ?? false);
+    if (!op.backward || !gradEnabled() || !needs.includes(true)) {
+      for (const extra of extras) extra.dispose();
+      return output;
+    }
+    const saved: Tensor[] = [];
+    const keep = (t: Tensor): Tensor => {
+      const kept = retain(t, op.name);
+      saved.push(kept);
+      return kept;
+    };
+    const kept: Saved<A> = {
+      inputs: [],
+      // not the output itself: a tensor that its own node holds would never be collected
+      output: op.saves?.output ? keep(output) : (undefined as unknown as Tensor),
+      extras: extras.map(keep),
+      specs: inputs.map((t) => (t ? { shape: t.shape, dtype: t.dtype, device: t.device } : spec)),
+      needs,
+      attrs,
+    };
+    for (const extra of extras) extra.dispose();
+    for (const k of saveInputs) if (inputs[k]) kept.inputs[k] = keep(present[k]);
+    const rule = op.backward;
+    output.node = new Node(
+      op.name,
+      inputs.map((t): Edge => (t?.requiresGrad ? (nodeOf(t) ?? t) : null)),
+      kept.specs.map((s) => s.shape),
+      saved,
+      (dy) => rule(dy, kept),
+    );
+    output.requiresGrad = true;
+    return output;
+  };
+}
+
+/** Native errors name the kernel; users know the op. */
+function named(op: string, error: unknown): unknown {
+  if (!(error instanceof QuadMambaError) || error.op === op || !error.op.includes("_")) return error;
+  error.message = error.message.replace(`${error.op}:`, `${op}:`);
+  Object.defineProperty(error, "op", { value: op, enumerable: true });
+  return error;
+}
+
+function requireOneDevice(op: string, inputs: readonly Input[]): Device {
+  let device: Device | undefined;
+  for (const t of inputs) {
+    if (t === null) continue;
+    if (!isTensor(t)) throw new ArgumentError(op, "an input is not a tensor", "a Tensor", show(t));
+    t.handle(op);
+    if (device !== undefined && t.device !== device)
+      throw new DeviceError(op, "tensors are on different devices", device, t.device);
+    device = t.device;
+  }
+  return device ?? "cpu";
+}
+
+/** The dtype of a floating tensor. */
+export function requireFloat(op: string, t: Tensor): DType {
+  if (!isFloat(t.dtype)) throw new DTypeError(op, "needs floating numbers", "float32 or float64", t.dtype);
+  return t.dtype;
+}
+
+/** The one dtype of several tensors. */
+export function requireSameDType(op: string, ...tensors: readonly Input[]): DType {
+  const [first, ...rest] = tensors.filter((t): t is Tensor => t !== null);
+  for (const t of rest)
+    if (t.dtype !== first.dtype) throw new DTypeError(op, "dtypes differ (cast one)", first.dtype, t.dtype);
+  return first.dtype;
+}
+
+/** The error of a gradient that the op does not have. */
+export function noGradient(op: string, input: string): never {
+  throw new AutogradError(op, `has no gradient with respect to ${input}`, `${input} without requiresGrad (detach it)`);
+}

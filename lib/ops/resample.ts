@@ -1,0 +1,155 @@
+/**
+ * Average pooling and interpolation are one thing: every output row is a weighted sum of input rows, every output column of
+ * input columns. The weights are small sparse tables; the gradient is the same op with the tables transposed.
+ */
+import { requireOneOf, requireOptions } from "../util/check.js";
+import { ShapeError, show } from "../util/errors.js";
+import { requirePair, requireShape } from "../tensor/shape.js";
+import { fromTypedArray, requireTensor, type Tensor } from "../tensor/tensor.js";
+import { defineOp, launch, requireFloat } from "./define.js";
+
+/** For each output position, the input positions it is made of. */
+type Taps = readonly (readonly { from: number; weight: number }[])[];
+interface Tables {
+  rows: Taps;
+  columns: Taps;
+}
+
+/** Offsets, positions and weights of one direction, as the kernel takes them. */
+function csr(taps: Taps): Tensor[] {
+  const offsets = new Int32Array(taps.length + 1);
+  taps.forEach((list, k) => {
+    offsets[k + 1] = offsets[k] + list.length;
+  });
+  const flat = taps.flat();
+  const make = (data: Int32Array | Float64Array, dtype: "int32" | "float64") =>
+    fromTypedArray("resample2d", data, { shape: [data.length], dtype, device: "cpu" });
+  return [
+    make(offsets, "int32"),
+    make(Int32Array.from(flat, (tap) => tap.from), "int32"),
+    make(Float64Array.from(flat, (tap) => tap.weight), "float64"),
+  ];
+}
+
+function transposed(taps: Taps, size: number): Taps {
+  const result: { from: number; weight: number }[][] = Array.from({ length: size }, () => []);
+  taps.forEach((list, to) => {
+    for (const { from, weight } of list) result[from].push({ from: to, weight });
+  });
+  return result;
+}
+
+/** @param name the public op, for its errors */
+function resampler(name: string): (x: Tensor, tables: Tables) => Tensor {
+  const op = defineOp<Tables>({
+    name,
+    infer: ([x], { rows, columns }) => ({
+      shape: requireShape(name, [x.shape[0], rows.length, columns.length, x.shape[3]]),
+      dtype: requireFloat(name, x),
+    }),
+    forward: ([x], { rows, columns }, out) => launch("resample2d_fwd", [x, ...csr(rows), ...csr(columns)], [out]),
+    backward: (dy, { specs: [x], attrs: { rows, columns } }) => {
+      const tables = [...csr(transposed(rows, x.shape[1])), ...csr(transposed(columns, x.shape[2]))];
+      return launch("resample2d_fwd", [dy, ...tables], [x]);
+    },
+  });
+  return (x, tables) => op([x], tables);
+}
+
+function requireImages(op: string, x: Tensor): void {
+  requireTensor(op, "input", x);
+  if (x.rank !== 4) throw new ShapeError(op, "input is no batch of images", "[batch, height, width, channels]", show(x.shape));
+}
+
+export interface PoolOptions {
+  /** Window size in pixels; a number for both directions, or [rows, columns]. */
+  kernel: number | [number, number];
+  /** Default: the kernel. */
+  stride?: number | [number, number];
+  /** Pixels added on every side, at most half of the kernel: zeros that count (avgPool), or that never win (maxPool). */
+  padding?: number | [number, number];
+}
+
+/** Options of a pooling op, checked, and the output's height and width. */
+export function poolGeometry(op: string, x: Tensor, options: PoolOptions) {
+  requireImages(op, x);
+  requireOptions(op, options ?? null, ["kernel", "stride", "padding"]);
+  const kernel = requirePair(op, "kernel", options.kernel, 1);
+  const stride = requirePair(op, "stride", options.stride ?? kernel, 1);
+  const padding = requirePair(op, "padding", options.padding ?? 0, 0);
+  const out = [0, 1].map((k) => Math.floor((x.shape[k + 1] + 2 * padding[k] - kernel[k]) / stride[k]) + 1);
+  if (padding.some((p, k) => 2 * p > kernel[k]) || out.some((n) => n < 1))
+    throw new ShapeError(op, "kernel and padding do not fit the image", "padding <= kernel / 2, kernel <= image + 2 padding", show(x.shape));
+  return { kernel, stride, padding, out: out as [number, number] };
+}
+
+const avgPoolOp = resampler("avgPool");
+/** Mean of each window; padding counts as zeros. x [batch, height, width, channels]. */
+export function avgPool(x: Tensor, options: PoolOptions): Tensor {
+  const { kernel, stride, padding, out } = poolGeometry("avgPool", x, options);
+  const taps = (k: 0 | 1): Taps =>
+    Array.from({ length: out[k] }, (_, i) => {
+      const start = i * stride[k] - padding[k];
+      const from = Math.max(0, start);
+      const to = Math.min(x.shape[k + 1], start + kernel[k]);
+      return Array.from({ length: Math.max(0, to - from) }, (_, j) => ({ from: from + j, weight: 1 / kernel[k] }));
+    });
+  return avgPoolOp(x, { rows: taps(0), columns: taps(1) });
+}
+
+const adaptiveAvgPoolOp = resampler("adaptiveAvgPool2d");
+/** Mean over the cells of a grid of the given size; cell i covers floor(i n / out) to ceil((i + 1) n / out). */
+export function adaptiveAvgPool2d(x: Tensor, size: number | [number, number]): Tensor {
+  const op = "adaptiveAvgPool2d";
+  requireImages(op, x);
+  const out = requirePair(op, "size", size, 1);
+  requireNonEmpty(op, x);
+  const taps = (k: 0 | 1): Taps => {
+    const n = x.shape[k + 1];
+    return Array.from({ length: out[k] }, (_, i) => {
+      const from = Math.floor((i * n) / out[k]);
+      const count = Math.ceil(((i + 1) * n) / out[k]) - from;
+      return Array.from({ length: count }, (_, j) => ({ from: from + j, weight: 1 / count }));
+    });
+  };
+  return adaptiveAvgPoolOp(x, { rows: taps(0), columns: taps(1) });
+}
+
+function requireNonEmpty(op: string, x: Tensor): void {
+  if (x.shape[1] === 0 || x.shape[2] === 0)
+    throw new ShapeError(op, "the images are empty", "height and width of at least 1", show(x.shape));
+}
+
+export interface InterpolateOptions {
+  /** Target [height, width], or one number for both. */
+  size: number | [number, number];
+  mode?: "nearest" | "bilinear";
+}
+const interpolateOp = resampler("interpolate");
+/**
+ * Images in another size. `nearest` (default): source floor(i n / out). `bilinear`: between pixel centres, source
+ * (i + 1/2) n / out - 1/2, clamped at the border (align_corners false).
+ */
+export function interpolate(x: Tensor, options: InterpolateOptions): Tensor {
+  const op = "interpolate";
+  requireImages(op, x);
+  requireOptions(op, options ?? null, ["size", "mode"]);
+  const out = requirePair(op, "size", options.size, 1);
+  const mode = requireOneOf(op, "mode", options.mode ?? "nearest", ["nearest", "bilinear"]);
+  requireNonEmpty(op, x);
+  const taps = (k: 0 | 1): Taps => {
+    const n = x.shape[k + 1];
+    return Array.from({ length: out[k] }, (_, i) => {
+      if (mode === "nearest") return [{ from: Math.min(n - 1, Math.floor((i * n) / out[k])), weight: 1 }];
+      const source = Math.max(0, ((i + 0.5) * n) / out[k] - 0.5);
+      const from = Math.min(n - 1, Math.floor(source));
+      const weight = source - from;
+      if (weight === 0 || from === n - 1) return [{ from, weight: 1 }];
+      return [
+        { from, weight: 1 - weight },
+        { from: from + 1, weight },
+      ];
+    });
+  };
+  return interpolateOp(x, { rows: taps(0), columns: taps(1) });
+}

@@ -1,0 +1,5 @@
+export { AdamW, type AdamWOptions } from "./adamw.js";
+export { clipGradNorm } from "./clip.js";
+export type { ParameterGroup } from "./optimizer.js";
+export { type CosineSchedule, cosineLr } from "./schedule.js";
+export { SGD, type SGDOptions } from "./sgd.js";

@@ -1,0 +1,113 @@
+#include "binding/execute.h"
+
+#include <string>
+#include <vector>
+
+#include "binding/convert.h"
+#include "core/op_table.h"
+
+namespace qm::binding {
+
+namespace {
+
+/// Walks the record; every read is bounds-checked.
+class Reader {
+ public:
+  Reader(double* data, int64_t size) : data_(data), size_(size) {}
+  double* take(int64_t n) {
+    if (n < 0 || n > size_ - at_) throw Error(ErrorKind::argument, "call record is cut short");
+    double* p = data_ + at_;
+    at_ += n;
+    return p;
+  }
+  int64_t count(int64_t limit) {
+    const double value = *take(1);
+    if (!(value >= 0 && value <= static_cast<double>(limit)) || value != static_cast<double>(static_cast<int64_t>(value)))
+      throw Error(ErrorKind::argument, "call record holds a bad count");
+    return static_cast<int64_t>(value);
+  }
+  int64_t left() const { return size_ - at_; }
+
+ private:
+  double* data_;
+  int64_t size_;
+  int64_t at_ = 0;
+};
+
+/// Outputs allocated for a call; given back unless the kernel succeeds.
+class NewHandles {
+ public:
+  explicit NewHandles(Engine& engine) : engine_(engine) {}
+  ~NewHandles() {
+    for (double* place : places_) {
+      engine_.release(*place);
+      *place = -1;
+    }
+  }
+  void add(double* place, double handle) {
+    places_.push_back(place);
+    *place = handle;
+  }
+  void keep() { places_.clear(); }
+
+ private:
+  Engine& engine_;
+  std::vector<double*> places_;
+};
+
+}  // namespace
+
+void execute(Engine& engine, double* record, int64_t size) {
+  Reader reader(record, size);
+  const int op = static_cast<int>(reader.count(kOpCount - 1));
+  const OpInfo& info = kOps[op];
+
+  const int64_t n_in = reader.count(1 << 20);
+  if (info.n_in >= 0 && n_in != info.n_in)
+    throw Error(ErrorKind::argument, std::string(info.name) + ": wrong number of inputs");
+  Device device = Device::cpu;
+  bool device_known = false;
+  const auto join = [&](Device d) {
+    if (device_known && d != device)
+      throw Error(ErrorKind::device, std::string(info.name) + ": tensors are on different devices");
+    device = d;
+    device_known = true;
+  };
+
+  std::vector<TensorView> in(static_cast<size_t>(n_in));
+  const double* ids = reader.take(n_in);
+  for (int64_t k = 0; k < n_in; k++) {
+    if (ids[k] == -1) continue;
+    in[k] = engine.get(ids[k]);
+    join(engine.device_of(ids[k]));
+  }
+
+  const int64_t n_out = reader.count(1 << 20);
+  if (info.n_out >= 0 && n_out != info.n_out)
+    throw Error(ErrorKind::argument, std::string(info.name) + ": wrong number of outputs");
+  std::vector<TensorView> out(static_cast<size_t>(n_out));
+  NewHandles made(engine);
+  for (int64_t k = 0; k < n_out; k++) {
+    double* place = reader.take(1);
+    if (*place == -1) {
+      const double* spec = reader.take(2);
+      const DType type = dtype(spec[0]);
+      join(qm::binding::device(spec[1]));
+      const int64_t rank = reader.count(kMaxRank);
+      made.add(place, engine.create(type, shape(reader.take(rank), rank), device, op));
+    } else {
+      join(engine.device_of(*place));
+    }
+    out[k] = engine.get(*place);
+  }
+
+  const int64_t n_attrs = reader.left();
+  const Attrs attrs(info.attrs, reader.take(n_attrs), n_attrs);
+  Backend* b = backend(device);
+  const Kernel kernel = b ? b->kernel(op) : nullptr;
+  if (!kernel) throw Error(ErrorKind::device, std::string(info.name) + ": no kernel on this device");
+  kernel(Call{info.name, in.data(), static_cast<int>(n_in), out.data(), static_cast<int>(n_out), attrs});
+  made.keep();
+}
+
+}  // namespace qm::binding

@@ -1,0 +1,187 @@
+// The Node-API surface: a dozen functions, none of which knows an op. State lives in the instance data of the
+// environment, so worker threads each have their own handles.
+#include <napi.h>
+
+#include "binding/convert.h"
+#include "binding/execute.h"
+#include "core/engine.h"
+#include "core/op_table.h"
+#include "cpu/dispatch.h"
+#include "cpu/thread_pool.h"
+
+namespace qm::binding {
+
+namespace {
+
+constexpr int kAbi = 1;  // raised whenever lib/native and this file must change together
+
+Engine& engine(const Napi::CallbackInfo& info) { return *info.Env().GetInstanceData<Engine>(); }
+
+/// Every entry point runs through here: native errors become JavaScript errors that carry their kind.
+template <Napi::Value (*body)(const Napi::CallbackInfo&)>
+Napi::Value guarded(const Napi::CallbackInfo& info) {
+  try {
+    return body(info);
+  } catch (const Error& error) {
+    Napi::Error js = Napi::Error::New(info.Env(), error.what());
+    js.Set("kind", error_kind_name(error.kind()));
+    throw js;
+  } catch (const std::bad_alloc&) {
+    Napi::Error js = Napi::Error::New(info.Env(), "out of memory");
+    js.Set("kind", error_kind_name(ErrorKind::out_of_memory));
+    throw js;
+  }
+}
+
+Napi::Value run(const Napi::CallbackInfo& info) {
+  const Doubles record = doubles(info, 0);
+  const int64_t size = integer(info, 1);
+  if (size < 0 || static_cast<uint64_t>(size) > record.size)
+    throw Error(ErrorKind::argument, "call record is cut short");
+  execute(engine(info), record.data, size);
+  return info.Env().Undefined();
+}
+
+/// create(dtype, device, dims: Float64Array, data: TypedArray) -> handle
+Napi::Value create(const Napi::CallbackInfo& info) {
+  const DType type = dtype(number(info, 0));
+  const Device where = device(number(info, 1));
+  const Doubles dims = doubles(info, 2);
+  const Shape s = shape(dims.data, static_cast<int64_t>(dims.size));
+  const int64_t size = checked_bytes(s, type);
+  const Bytes source = bytes(info, 3, type);
+  if (static_cast<int64_t>(source.size) != size)
+    throw Error(ErrorKind::shape, "data does not fill the shape; expected " + std::to_string(size) + " bytes for " +
+                                      s.text() + ", got " + std::to_string(source.size));
+  Engine& e = engine(info);
+  const double handle = e.create(type, s, where, -1);
+  e.copy_in(handle, source.data, source.size);
+  return Napi::Number::New(info.Env(), handle);
+}
+
+Napi::Value view(const Napi::CallbackInfo& info) {
+  const Doubles dims = doubles(info, 1);
+  const Shape s = shape(dims.data, static_cast<int64_t>(dims.size));
+  return Napi::Number::New(info.Env(), engine(info).view(number(info, 0), s));
+}
+
+/// A second handle with the same shape: what the tape holds for backward.
+Napi::Value retain(const Napi::CallbackInfo& info) {
+  Engine& e = engine(info);
+  const double handle = number(info, 0);
+  return Napi::Number::New(info.Env(), e.view(handle, e.get(handle).shape));
+}
+
+Napi::Value release(const Napi::CallbackInfo& info) {
+  engine(info).release(number(info, 0));
+  return info.Env().Undefined();
+}
+
+/// Handles that share the storage of this one, itself included.
+Napi::Value refs(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), static_cast<double>(engine(info).refs(number(info, 0))));
+}
+
+Napi::Value read(const Napi::CallbackInfo& info) {
+  Engine& e = engine(info);
+  const double handle = number(info, 0);
+  const Bytes target = bytes(info, 1, e.get(handle).dtype);
+  e.copy_out(handle, target.data, target.size);
+  return info.Env().Undefined();
+}
+
+Napi::Value write(const Napi::CallbackInfo& info) {
+  Engine& e = engine(info);
+  const double handle = number(info, 0);
+  const Bytes source = bytes(info, 1, e.get(handle).dtype);
+  e.copy_in(handle, source.data, source.size);
+  return info.Env().Undefined();
+}
+
+Napi::Value stats(const Napi::CallbackInfo& info) {
+  Engine& e = engine(info);
+  Napi::Object o = Napi::Object::New(info.Env());
+  o.Set("liveTensors", static_cast<double>(e.live_handles()));
+  o.Set("liveBytes", static_cast<double>(e.live_bytes()));
+  o.Set("peakBytes", static_cast<double>(e.peak_bytes()));
+  o.Set("cachedBytes", static_cast<double>(cpu_backend()->cached_bytes()));
+  o.Set("budget", static_cast<double>(e.budget()));
+  return o;
+}
+
+Napi::Value set_budget(const Napi::CallbackInfo& info) {
+  const int64_t bytes = integer(info, 0);
+  if (bytes < 0) throw Error(ErrorKind::argument, "a budget is at least 0 bytes");
+  engine(info).set_budget(bytes);
+  return info.Env().Undefined();
+}
+
+Napi::Value reset_peak(const Napi::CallbackInfo& info) {
+  engine(info).reset_peak();
+  return info.Env().Undefined();
+}
+
+Napi::Value trim(const Napi::CallbackInfo& info) {
+  cpu_backend()->trim();
+  return info.Env().Undefined();
+}
+
+Napi::Value set_threads(const Napi::CallbackInfo& info) {
+  const int64_t n = integer(info, 0);
+  if (n < 1 || n > cpu::kMaxThreads) throw Error(ErrorKind::argument, "threads must be 1 to 256");
+  cpu::set_threads(static_cast<int>(n));
+  return info.Env().Undefined();
+}
+
+Napi::Value describe(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  Napi::Object o = Napi::Object::New(env);
+  o.Set("abi", kAbi);
+  o.Set("isa", cpu::isa_name());
+  Napi::Array supported = Napi::Array::New(env);
+  for (const char* name : cpu::supported_isas()) supported.Set(supported.Length(), name);
+  o.Set("supported", supported);
+  o.Set("threads", cpu::threads());
+  o.Set("compiler", QM_COMPILER);
+  o.Set("sanitized", QM_SANITIZED);
+  Napi::Array ops = Napi::Array::New(env);
+  for (int k = 0; k < kOpCount; k++) {
+    Napi::Object op = Napi::Object::New(env);
+    op.Set("name", kOps[k].name);
+    op.Set("inputs", kOps[k].n_in);
+    op.Set("outputs", kOps[k].n_out);
+    op.Set("attrs", kOps[k].attrs);
+    ops.Set(static_cast<uint32_t>(k), op);
+  }
+  o.Set("ops", ops);
+  return o;
+}
+
+Napi::Object init(Napi::Env env, Napi::Object exports) {
+  cpu::select_isa();
+  env.SetInstanceData(new Engine(kMaxBytes));
+  const auto add = [&](const char* name, Napi::Value (*f)(const Napi::CallbackInfo&)) {
+    exports.Set(name, Napi::Function::New(env, f, name));
+  };
+  add("run", guarded<run>);
+  add("create", guarded<create>);
+  add("view", guarded<view>);
+  add("retain", guarded<retain>);
+  add("release", guarded<release>);
+  add("refs", guarded<refs>);
+  add("read", guarded<read>);
+  add("write", guarded<write>);
+  add("stats", guarded<stats>);
+  add("setBudget", guarded<set_budget>);
+  add("resetPeak", guarded<reset_peak>);
+  add("trim", guarded<trim>);
+  add("setThreads", guarded<set_threads>);
+  add("describe", guarded<describe>);
+  return exports;
+}
+
+}  // namespace
+
+NODE_API_MODULE(NODE_GYP_MODULE_NAME, init)
+
+}  // namespace qm::binding

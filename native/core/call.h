@@ -1,0 +1,46 @@
+// What a kernel sees: checked views of its inputs and outputs, and its attributes.
+#pragma once
+#include <cstdint>
+#include <string>
+
+#include "core/attrs.h"
+#include "core/dtype.h"
+#include "core/shape.h"
+
+namespace qm {
+
+/// A contiguous, row-major tensor. Plain data: kernels never own memory through it.
+struct TensorView {
+  void* data = nullptr;
+  DType dtype = DType::f32;
+  Shape shape;
+  bool present = false;  // optional inputs may be absent
+
+  int64_t numel() const { return shape.numel(); }
+  template <class T>
+  T* as() const {
+    return static_cast<T*>(data);
+  }
+};
+
+struct Call {
+  const char* op;
+  const TensorView* in;
+  int n_in;
+  TensorView* out;
+  int n_out;
+  const Attrs& attrs;
+
+  /// A kernel's own guard. `infer` in TypeScript has refused bad input already, with a better message;
+  /// this keeps a mistake there from becoming a stray write.
+  void require(bool ok, const char* rule) const {
+    if (!ok) throw Error(ErrorKind::shape, std::string(op) + ": kernel expected " + rule);
+  }
+  [[noreturn]] void unsupported(DType dtype) const {
+    throw Error(ErrorKind::dtype, std::string(op) + ": no kernel for dtype " + dtype_name(dtype));
+  }
+};
+
+using Kernel = void (*)(const Call&);
+
+}  // namespace qm

@@ -1,0 +1,205 @@
+// Layer normalisation over the last axis of [rows, C]: y = (x - mean) * rstd * weight + bias. Sums of a row
+// run in lanes over blocks of at most kBlock elements, whose sums are added in double.
+#include "cpu/kernel.h"
+
+namespace qm::cpu::QM_ISA {
+
+namespace {
+
+constexpr int64_t kBlock = 4096;
+constexpr int64_t kMaxChunks = 64;  // of rows, for the sums over rows
+constexpr int64_t kFlush = 64;      // rows summed in the tensor's own type before they are added in double
+
+/// The first n lanes of v; the rest are zero.
+template <class T>
+QM_INLINE Vec<T> keep_first(Vec<T> v, int64_t n) {
+  Vec<T> lane;
+  for (int l = 0; l < kLanes<T>; l++) lane[l] = static_cast<T>(l);
+  return lane < splat(static_cast<T>(n)) ? v : Vec<T>{};
+}
+
+/// Sum over i of value(i, count), which gives the lanes from i, zero from `count` on.
+template <class T, class Value>
+QM_INLINE double row_sum(int64_t n, Value value) {
+  constexpr int64_t step = kLanes<T>;
+  double total = 0;
+  for (int64_t begin = 0; begin < n; begin += kBlock) {
+    const int64_t end = std::min(n, begin + kBlock);
+    Vec<T> even = {}, odd = {};
+    int64_t i = begin;
+    for (; i + 2 * step <= end; i += 2 * step) {
+      even += value(i, step);
+      odd += value(i + step, step);
+    }
+    for (; i < end; i += step) even += value(i, end - i);
+    total += static_cast<double>(lane_sum<T>(even + odd));
+  }
+  return total;
+}
+
+/// weight and bias as arrays of C, ones and zeros where they are absent: multiplying by one changes nothing.
+template <class T>
+class Affine {
+ public:
+  Affine(const TensorView* weight, const TensorView* bias, int64_t n) : absent_(static_cast<size_t>(2 * n)) {
+    std::fill(absent_.get(), absent_.get() + n, T{1});
+    std::fill(absent_.get() + n, absent_.get() + 2 * n, T{0});
+    this->weight = weight->present ? weight->as<const T>() : absent_.get();
+    this->bias = bias && bias->present ? bias->as<const T>() : absent_.get() + n;
+  }
+  const T* weight;
+  const T* bias;
+
+ private:
+  Scratch<T> absent_;
+};
+
+int64_t rows_per_task(int64_t n) { return std::max<int64_t>(1, kGrain / std::max<int64_t>(1, n)); }
+
+template <class T>
+void forward(const TensorView* in, TensorView* out, int64_t rows, int64_t n, double eps) {
+  const T* x = in[0].as<const T>();
+  const Affine<T> affine(&in[1], &in[2], n);
+  const T *weight = affine.weight, *bias = affine.bias;
+  T *y = out[0].as<T>(), *means = out[1].as<T>(), *rstds = out[2].as<T>();
+  const double inverse = n > 0 ? 1.0 / static_cast<double>(n) : 0.0;
+  parallel_for(rows, rows_per_task(n), [=](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; row++) {
+      const T* xr = x + row * n;
+      const T mean = static_cast<T>(
+          inverse * row_sum<T>(n, [=](int64_t i, int64_t count) { return load_n(xr + i, count); }));
+      const Vec<T> centre = splat(mean);
+      const double variance = inverse * row_sum<T>(n, [=](int64_t i, int64_t count) {
+                                const Vec<T> d = load_n(xr + i, count) - centre;
+                                return count < kLanes<T> ? keep_first<T>(d * d, count) : d * d;
+                              });
+      const T rstd = static_cast<T>(1.0 / std::sqrt(variance + eps));
+      means[row] = mean;
+      rstds[row] = rstd;
+      const Vec<T> scale = splat(rstd);
+      for (int64_t i = 0; i < n; i += kLanes<T>) {
+        const Vec<T> normal = (load_n(xr + i, n - i) - centre) * scale;
+        store_n(y + row * n + i, mul_add(normal, load_n(weight + i, n - i), load_n(bias + i, n - i)), n - i);
+      }
+    }
+  });
+}
+
+/// One row: dx, and dy * normal and dy added to dweight and dbias, which have room for whole vectors.
+template <class T>
+QM_INLINE void backward_row(const T* dy, const T* x, const T* weight, T mean, T rstd, int64_t n, T* dx,
+                            T* dweight, T* dbias) {
+  const Vec<T> centre = splat(mean), scale = splat(rstd);
+  double sum_g = 0, sum_gx = 0;
+  for (int64_t begin = 0; begin < n; begin += kBlock) {
+    const int64_t end = std::min(n, begin + kBlock);
+    Vec<T> g_lanes = {}, gx_lanes = {};
+    for (int64_t i = begin; i < end; i += kLanes<T>) {
+      const int64_t count = end - i;
+      const Vec<T> d = load_n(dy + i, count);
+      const Vec<T> normal = (load_n(x + i, count) - centre) * scale;
+      const Vec<T> dn = d * normal;
+      const Vec<T> w = load_n(weight + i, count);
+      g_lanes = mul_add(d, w, g_lanes);
+      gx_lanes = mul_add(dn, w, gx_lanes);
+      store(dweight + i, load(dweight + i) + dn);
+      store(dbias + i, load(dbias + i) + d);
+    }
+    sum_g += static_cast<double>(lane_sum<T>(g_lanes));
+    sum_gx += static_cast<double>(lane_sum<T>(gx_lanes));
+  }
+  const Vec<T> mean_g = splat(static_cast<T>(sum_g / static_cast<double>(n)));
+  const Vec<T> mean_gx = splat(static_cast<T>(sum_gx / static_cast<double>(n)));
+  for (int64_t i = 0; i < n; i += kLanes<T>) {
+    const int64_t count = n - i;
+    const Vec<T> normal = (load_n(x + i, count) - centre) * scale;
+    const Vec<T> g = load_n(dy + i, count) * load_n(weight + i, count);
+    store_n(dx + i, (g - mean_g - normal * mean_gx) * scale, count);
+  }
+}
+
+template <class T>
+void backward(const TensorView* in, TensorView* out, int64_t rows, int64_t n) {
+  const T *dy = in[0].as<const T>(), *x = in[1].as<const T>();
+  const Affine<T> affine(&in[2], nullptr, n);
+  const T *weight = affine.weight, *mean = in[3].as<const T>(), *rstd = in[4].as<const T>();
+  T* dx = out[0].as<T>();
+  const int64_t chunk = std::max((rows + kMaxChunks - 1) / kMaxChunks, rows_per_task(n));
+  const int64_t chunks = (rows + chunk - 1) / chunk;
+  const int64_t room = (n + kLanes<T> - 1) / kLanes<T> * kLanes<T>;
+  Scratch<T> near(static_cast<size_t>(chunks * 2 * room));
+  Scratch<double> far(static_cast<size_t>(chunks * 2 * n));
+  parallel_tasks(chunks, [&](int64_t c) {
+    T* sums = near.get() + c * 2 * room;  // dweight, then dbias
+    double* totals = far.get() + c * 2 * n;
+    std::fill(totals, totals + 2 * n, 0.0);
+    const int64_t end = std::min(rows, (c + 1) * chunk);
+    for (int64_t begin = c * chunk; begin < end; begin += kFlush) {
+      std::fill(sums, sums + 2 * room, T{0});
+      for (int64_t row = begin; row < std::min(end, begin + kFlush); row++)
+        backward_row(dy + row * n, x + row * n, weight, mean[row], rstd[row], n, dx + row * n, sums,
+                     sums + room);
+      for (int64_t i = 0; i < n; i++) {
+        totals[i] += static_cast<double>(sums[i]);
+        totals[n + i] += static_cast<double>(sums[room + i]);
+      }
+    }
+  });
+  for (int which = 0; which < 2; which++) {
+    T* sum = out[1 + which].as<T>();
+    parallel_for(n, std::max<int64_t>(1, kGrain / std::max<int64_t>(1, chunks)),
+                 [&](int64_t begin, int64_t end) {
+                   for (int64_t i = begin; i < end; i++) {
+                     double total = 0;
+                     for (int64_t c = 0; c < chunks; c++) total += far[c * 2 * n + which * n + i];
+                     sum[i] = static_cast<T>(total);
+                   }
+                 });
+  }
+}
+
+/// Whether `t` is absent or [n] of x's dtype.
+bool optional_row(const TensorView& t, const TensorView& x, int64_t n) {
+  return !t.present || (t.dtype == x.dtype && t.shape.rank == 1 && t.shape[0] == n);
+}
+
+/// The number of rows; a guard shared by both directions.
+int64_t rows_of(const Call& call, const TensorView& x) {
+  call.require(x.shape.rank >= 1, "an input of at least one dimension");
+  return x.shape.count(0, x.shape.rank - 1);
+}
+
+}  // namespace
+
+/// x [..., C], weight [C], bias [C] (both optional) to y, mean [rows], rstd [rows]. Variance in a second
+/// pass, divided by C.
+void layer_norm_fwd(const Call& call) {
+  const TensorView& x = call.in[0];
+  const int64_t rows = rows_of(call, x), n = x.shape.last(0);
+  call.require(optional_row(call.in[1], x, n) && optional_row(call.in[2], x, n),
+               "weight and bias of shape [C]");
+  call.require(call.out[0].shape == x.shape && call.out[1].numel() == rows && call.out[2].numel() == rows,
+               "outputs [..., C], [rows] and [rows]");
+  for (int k = 0; k < 3; k++) call.require(call.out[k].dtype == x.dtype, "one dtype");
+  const double eps = call.attrs.f(0);
+  float_dispatch(call, x.dtype, [&](auto zero) { forward<decltype(zero)>(call.in, call.out, rows, n, eps); });
+}
+
+/// dy, x [..., C], weight [C] (optional), mean, rstd [rows] to dx, dweight [C], dbias [C]. With g = dy *
+/// weight and normal = (x - mean) * rstd: dx = rstd (g - mean(g) - normal mean(g normal)). dweight and dbias
+/// are summed over at most kMaxChunks chunks of rows, kFlush rows at a time in the tensor's type, beyond that
+/// in double, chunks in order.
+void layer_norm_bwd(const Call& call) {
+  const TensorView& x = call.in[1];
+  const int64_t rows = rows_of(call, x), n = x.shape.last(0);
+  call.require(call.in[0].shape == x.shape && call.in[0].dtype == x.dtype, "dy like x");
+  call.require(optional_row(call.in[2], x, n), "weight of shape [C]");
+  for (int k = 3; k < 5; k++)
+    call.require(call.in[k].numel() == rows && call.in[k].dtype == x.dtype, "mean and rstd of shape [rows]");
+  call.require(call.out[0].shape == x.shape && call.out[1].numel() == n && call.out[2].numel() == n,
+               "outputs [..., C], [C] and [C]");
+  for (int k = 0; k < 3; k++) call.require(call.out[k].dtype == x.dtype, "one dtype");
+  float_dispatch(call, x.dtype, [&](auto zero) { backward<decltype(zero)>(call.in, call.out, rows, n); });
+}
+
+}  // namespace qm::cpu::QM_ISA

@@ -1,0 +1,140 @@
+// One vector type per element type, as wide as the instruction set has. Built on the compilers' vector extensions, so
+// + - * / and comparisons work on it as on a scalar, and `mask ? a : b` selects lanes. Only `mul_add` needs more: the build
+// forbids contraction (-ffp-contract=off), and says itself where a multiply and an add are one.
+#pragma once
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#if defined(__AVX2__) || defined(__AVX512F__)
+#include <immintrin.h>
+#elif defined(__ARM_NEON)
+#include <arm_neon.h>
+#endif
+
+// Internal linkage: the same template in two instruction sets must not be merged by the linker.
+#define QM_INLINE static inline __attribute__((always_inline))
+
+namespace qm::cpu::QM_ISA {
+
+#if defined(__AVX512F__)
+constexpr int kVecBytes = 64;
+#elif defined(__AVX2__)
+constexpr int kVecBytes = 32;
+#else
+constexpr int kVecBytes = 16;
+#endif
+
+using VecF32 = float __attribute__((vector_size(kVecBytes)));
+using VecF64 = double __attribute__((vector_size(kVecBytes)));
+using VecI32 = int32_t __attribute__((vector_size(kVecBytes)));
+using VecI64 = int64_t __attribute__((vector_size(kVecBytes)));
+
+template <class T>
+struct VecOf;
+template <>
+struct VecOf<float> {
+  using type = VecF32;
+};
+template <>
+struct VecOf<double> {
+  using type = VecF64;
+};
+template <>
+struct VecOf<int32_t> {
+  using type = VecI32;
+};
+template <>
+struct VecOf<int64_t> {
+  using type = VecI64;
+};
+template <class T>
+using Vec = typename VecOf<T>::type;
+template <class T>
+constexpr int kLanes = kVecBytes / static_cast<int>(sizeof(T));
+
+template <class T>
+QM_INLINE Vec<T> load(const T* p) {
+  Vec<T> v;
+  std::memcpy(&v, p, sizeof(v));
+  return v;
+}
+template <class T>
+QM_INLINE void store(T* p, Vec<T> v) {
+  std::memcpy(p, &v, sizeof(v));
+}
+/// The first n lanes; the rest are zero.
+template <class T>
+QM_INLINE Vec<T> load_n(const T* p, int64_t n) {
+  if (n >= kLanes<T>) return load(p);
+  Vec<T> v = {};
+  std::memcpy(&v, p, static_cast<size_t>(n) * sizeof(T));
+  return v;
+}
+template <class T>
+QM_INLINE void store_n(T* p, Vec<T> v, int64_t n) {
+  if (n >= kLanes<T>) return store(p, v);
+  std::memcpy(p, &v, static_cast<size_t>(n) * sizeof(T));
+}
+template <class T>
+QM_INLINE Vec<T> splat(T x) {
+  return x - Vec<T>{};
+}
+
+/// The constant c in the type of the first argument: lets a formula be written once for float and double.
+QM_INLINE VecF32 same(VecF32, double c) { return splat(static_cast<float>(c)); }
+QM_INLINE VecF64 same(VecF64, double c) { return splat(c); }
+
+QM_INLINE VecF32 mul_add(VecF32 a, VecF32 b, VecF32 c) {
+#if defined(__AVX512F__)
+  return (VecF32)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#elif defined(__AVX2__)
+  return (VecF32)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#elif defined(__ARM_NEON)
+  return (VecF32)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+#else
+  return a * b + c;
+#endif
+}
+QM_INLINE VecF64 mul_add(VecF64 a, VecF64 b, VecF64 c) {
+#if defined(__AVX512F__)
+  return (VecF64)_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)c);
+#elif defined(__AVX2__)
+  return (VecF64)_mm256_fmadd_pd((__m256d)a, (__m256d)b, (__m256d)c);
+#elif defined(__ARM_NEON)
+  return (VecF64)vfmaq_f64((float64x2_t)c, (float64x2_t)a, (float64x2_t)b);
+#else
+  return a * b + c;
+#endif
+}
+
+/// Sum of all lanes, by halves: the same tree for every call.
+template <class T, int kBytes>
+QM_INLINE T lane_sum_of(const void* lanes) {
+  using Wide __attribute__((vector_size(kBytes))) = T;
+  if constexpr (kBytes == 2 * sizeof(T)) {
+    Wide v;
+    std::memcpy(&v, lanes, sizeof(v));
+    return v[0] + v[1];
+  } else {
+    using Half __attribute__((vector_size(kBytes / 2))) = T;
+    Half a, b;
+    std::memcpy(&a, lanes, sizeof(a));
+    std::memcpy(&b, static_cast<const char*>(lanes) + sizeof(a), sizeof(b));
+    a += b;
+    return lane_sum_of<T, kBytes / 2>(&a);
+  }
+}
+template <class T>
+QM_INLINE T lane_sum(Vec<T> v) {
+  return lane_sum_of<T, kVecBytes>(&v);
+}
+
+/// fn applied to each lane: for functions that have no vector form (float64, square root).
+template <class V, class Fn>
+QM_INLINE V per_lane(V x, Fn fn) {
+  V y = x;
+  for (size_t l = 0; l < sizeof(V) / sizeof(x[0]); l++) y[l] = fn(x[l]);
+  return y;
+}
+
+}  // namespace qm::cpu::QM_ISA

@@ -1,0 +1,168 @@
+// Scalar maths, written once for one lane or many. `V` is float, double or a vector of either; a device brings
+// `mul_add` and `same` (a constant of V's type) and includes this file inside its namespace (so that instruction sets stay apart).
+//
+// float32: range reduction and a polynomial of our own; float64 (gradient checks, references): the C library, lane by lane.
+
+/// e^x. Error below 2 ULP; overflows to infinity, underflows through the subnormals, keeps NaN.
+QM_INLINE VecF32 exp_of(VecF32 x) {
+  x = x > splat(89.0f) ? splat(89.0f) : x;
+  x = x < splat(-104.0f) ? splat(-104.0f) : x;
+  // n = round(x / ln 2): adding 1.5 * 2^23 leaves the integer in the low bits
+  const VecF32 shifted = mul_add(x, splat(1.44269504f), splat(12582912.0f));
+  const VecF32 n = shifted - splat(12582912.0f);
+  VecF32 r = mul_add(n, splat(-0.693359375f), x);
+  r = mul_add(n, splat(2.12194440e-4f), r);
+  // Taylor to degree 7: |r| <= 0.347, remainder 5e-9
+  VecF32 p = mul_add(r, splat(1.98412698e-4f), splat(1.38888889e-3f));
+  p = mul_add(p, r, splat(8.33333333e-3f));
+  p = mul_add(p, r, splat(4.16666667e-2f));
+  p = mul_add(p, r, splat(1.66666667e-1f));
+  p = mul_add(p, r, splat(0.5f));
+  p = mul_add(p, r, splat(1.0f));
+  p = mul_add(p, r, splat(1.0f));
+  // times 2^n in two halves, so that neither leaves the normal range
+  const VecI32 k = (VecI32)shifted - splat(int32_t{0x4b400000});
+  const VecI32 k1 = k >> 1;
+  const VecI32 k2 = k - k1;
+  const VecF32 scale1 = (VecF32)((k1 + 127) << 23);
+  const VecF32 scale2 = (VecF32)((k2 + 127) << 23);
+  return p * scale1 * scale2;
+}
+QM_INLINE VecF64 exp_of(VecF64 x) {
+  return per_lane(x, [](double v) { return std::exp(v); });
+}
+
+/// Natural logarithm: -inf at 0, NaN below.
+QM_INLINE VecF32 log_of(VecF32 x) {
+  const VecI32 tiny = x < splat(1.17549435e-38f);
+  const VecF32 scaled = tiny ? x * splat(8388608.0f) : x;
+  const VecI32 bits = (VecI32)scaled - splat(int32_t{0x3f3504f3});  // sqrt(1/2)
+  VecI32 exponent = bits >> 23;
+  exponent = tiny ? exponent - 23 : exponent;
+  const VecF32 m = (VecF32)((bits & splat(int32_t{0x007fffff})) + splat(int32_t{0x3f3504f3}));
+  const VecF32 e = __builtin_convertvector(exponent, VecF32);
+  // log(1 + f) = f - s (f - R) with s = f / (2 + f), R = s^2 (2/3 + 2/5 s^2 + ...)
+  const VecF32 f = m - splat(1.0f);
+  const VecF32 s = f / (f + splat(2.0f));
+  const VecF32 z = s * s;
+  VecF32 series = mul_add(z, splat(0.18181818f), splat(0.22222222f));
+  series = mul_add(series, z, splat(0.28571429f));
+  series = mul_add(series, z, splat(0.4f));
+  series = mul_add(series, z, splat(0.66666667f)) * z;
+  const VecF32 low = mul_add(e, splat(-2.12194440e-4f), -(s * (f - series)));
+  const VecF32 y = mul_add(e, splat(0.693359375f), f + low);
+  const VecF32 inf = splat(__builtin_inff());
+  VecF32 result = x == splat(0.0f) ? -inf : y;
+  result = x == inf ? inf : result;
+  return x >= splat(0.0f) ? result : splat(__builtin_nanf(""));
+}
+QM_INLINE VecF64 log_of(VecF64 x) {
+  return per_lane(x, [](double v) { return std::log(v); });
+}
+
+/// log(1 + t) for t in [0, 1], by 2 atanh(t / (2 + t)).
+QM_INLINE VecF32 log1p_unit(VecF32 t) {
+  const VecF32 s = t / (t + splat(2.0f));
+  const VecF32 z = s * s;
+  VecF32 p = mul_add(z, splat(0.13333333f), splat(0.15384615f));
+  p = mul_add(p, z, splat(0.18181818f));
+  p = mul_add(p, z, splat(0.22222222f));
+  p = mul_add(p, z, splat(0.28571429f));
+  p = mul_add(p, z, splat(0.4f));
+  p = mul_add(p, z, splat(0.66666667f));
+  return mul_add(p * z, s, s + s);
+}
+QM_INLINE VecF64 log1p_unit(VecF64 t) {
+  return per_lane(t, [](double v) { return std::log1p(v); });
+}
+
+template <class V>
+QM_INLINE V abs_of(V x) {
+  return x < 0 ? -x : x + 0;  // + 0 turns -0 into 0
+}
+
+QM_INLINE VecF32 sqrt_of(VecF32 x) {
+  return per_lane(x, [](float v) { return __builtin_sqrtf(v); });
+}
+QM_INLINE VecF64 sqrt_of(VecF64 x) {
+  return per_lane(x, [](double v) { return __builtin_sqrt(v); });
+}
+
+/// 1 / (1 + e^-x), from e^-|x| so that neither side loses digits.
+template <class V>
+QM_INLINE V sigmoid_of(V x) {
+  const V t = exp_of(-abs_of(x));
+  return (x < 0 ? t : same(x, 1)) / (t + 1);
+}
+
+QM_INLINE VecF32 tanh_of(VecF32 x) {
+  const VecF32 a = abs_of(x);
+  const VecF32 z = x * x;
+  // odd polynomial below 0.625, fitted at Chebyshev nodes (4e-9)
+  VecF32 p = mul_add(z, splat(-0.005657135184f), splat(0.02058819145f));
+  p = mul_add(p, z, splat(-0.05372010766f));
+  p = mul_add(p, z, splat(0.1333111406f));
+  p = mul_add(p, z, splat(-0.3333325986f));
+  p = mul_add(p * z, x, x);
+  const VecF32 t = exp_of(a + a);
+  const VecF32 large = splat(1.0f) - splat(2.0f) / (t + splat(1.0f));
+  return a < splat(0.625f) ? p : (x < splat(0.0f) ? -large : large);
+}
+QM_INLINE VecF64 tanh_of(VecF64 x) {
+  return per_lane(x, [](double v) { return std::tanh(v); });
+}
+
+/// erfc(t) for t >= 1: exp(-t^2) P(w) w with w = 1 / (t + 2), P fitted at Chebyshev nodes on [1, 10.5] (1.3e-8).
+QM_INLINE VecF32 erfc_tail(VecF32 t) {
+  const VecF32 w = splat(1.0f) / (t + splat(2.0f));
+  VecF32 p = mul_add(w, splat(24.1432834f), splat(-29.27303804f));
+  p = mul_add(p, w, splat(5.470440866f));
+  p = mul_add(p, w, splat(1.887643671f));
+  p = mul_add(p, w, splat(2.872987127f));
+  p = mul_add(p, w, splat(1.974307584f));
+  p = mul_add(p, w, splat(1.128242471f));
+  p = mul_add(p, w, splat(0.5641947409f)) * w;
+  // e^(-t^2) loses no digits to the rounding of t^2: the top bits square exactly, the rest is a small factor
+  const VecF32 top = (VecF32)((VecI32)t & splat(int32_t{-4096}));
+  return p * exp_of(-top * top) * exp_of((top - t) * (top + t));
+}
+/// The odd polynomial of erf on [-1, 1], divided by x (4e-11).
+QM_INLINE VecF32 erf_series(VecF32 z) {
+  VecF32 p = mul_add(z, splat(-9.667044571e-6f), splat(1.126595903e-4f));
+  p = mul_add(p, z, splat(-8.484080406e-4f));
+  p = mul_add(p, z, splat(5.221031808e-3f));
+  p = mul_add(p, z, splat(-2.686543073e-2f));
+  p = mul_add(p, z, splat(0.112837825f));
+  p = mul_add(p, z, splat(-0.3761263847f));
+  return mul_add(p, z, splat(1.128379167f));
+}
+QM_INLINE VecF32 erf_of(VecF32 x) {
+  const VecF32 a = abs_of(x);
+  const VecF32 t = a > splat(10.0f) ? splat(10.0f) : a;
+  const VecF32 large = splat(1.0f) - erfc_tail(t);
+  return a < splat(1.0f) ? x * erf_series(x * x) : (x < splat(0.0f) ? -large : large);
+}
+QM_INLINE VecF64 erf_of(VecF64 x) {
+  return per_lane(x, [](double v) { return std::erf(v); });
+}
+
+/// Standard normal distribution function, Phi(x) = erfc(-x / sqrt 2) / 2, accurate in both tails.
+QM_INLINE VecF32 normal_cdf(VecF32 x) {
+  const VecF32 s = x * splat(0.70710678f);
+  const VecF32 a = abs_of(s);
+  const VecF32 t = a > splat(10.5f) ? splat(10.5f) : a;
+  const VecF32 tail = a > splat(10.5f) ? splat(0.0f) : splat(0.5f) * erfc_tail(t);
+  const VecF32 centre = mul_add(splat(0.5f) * s, erf_series(s * s), splat(0.5f));
+  return a < splat(1.0f) ? centre : (s < splat(0.0f) ? tail : splat(1.0f) - tail);
+}
+QM_INLINE VecF64 normal_cdf(VecF64 x) {
+  return per_lane(x, [](double v) { return 0.5 * std::erfc(-v * 0.70710678118654752440); });
+}
+
+/// log(1 + e^x); the identity above 20, as the reference model has it.
+template <class V>
+QM_INLINE V softplus_of(V x) {
+  const V positive = x > 0 ? x : same(x, 0);
+  const V y = positive + log1p_unit(exp_of(-abs_of(x)));
+  return x > 20 ? x : y;
+}
