@@ -29,7 +29,7 @@ if (available("cmake")) {
   // `compile` keeps the cache of an earlier configuration, which may name tools that are gone
   rmSync(join(root, out, "CMakeCache.txt"), { force: true });
   const cmakeJs = join(dirname(require.resolve("cmake-js/package.json")), "bin/cmake-js");
-  const args = ["compile", "--silent", "-O", out, "-B", "Release", "-p", "2"];
+  const args = ["compile", "--log-level", "error", "-O", out, "-B", "Release", "-p", "2"];
   if (node(cmakeJs, [...args, `--CDQM_SANITIZE=${sanitize ? "ON" : "OFF"}`]) !== 0)
     fail("the compiler's message is above; cmake-js could not build the addon");
 } else {

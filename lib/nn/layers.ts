@@ -1,9 +1,14 @@
-import { conv2d, dropout, gelu, layerNorm, linear } from "../ops/index.js";
+import { cast, conv2d, dropout, gelu, layerNorm, linear } from "../ops/index.js";
 import type { Tensor } from "../tensor/tensor.js";
 import { requireInteger, requireNumber, requireOptions } from "../util/check.js";
 import { ArgumentError } from "../util/errors.js";
 import { fanIn, type Initializer, ones, zeros } from "./init.js";
 import { Module, parameter } from "./module.js";
+
+/** A parameter in the dtype that its input has: layers compute in the precision of what they are given. */
+function inDTypeOf<P extends Tensor | null>(x: Tensor, param: P): P {
+  return (param && param.dtype !== x.dtype ? cast(param, x.dtype) : param) as P;
+}
 
 export interface LinearOptions {
   /** Default true. */
@@ -28,7 +33,7 @@ export class Linear extends Module {
     this.bias = (options.bias ?? true) ? parameter((options.initBias ?? usual)([outFeatures])) : null;
   }
   forward(x: Tensor): Tensor {
-    return linear(x, this.weight, this.bias);
+    return linear(x, inDTypeOf(x, this.weight), inDTypeOf(x, this.bias));
   }
 }
 
@@ -63,7 +68,7 @@ export class Conv2d extends Module {
     this.#options = geometry;
   }
   forward(x: Tensor): Tensor {
-    return conv2d(x, this.weight, this.bias, this.#options);
+    return conv2d(x, inDTypeOf(x, this.weight), inDTypeOf(x, this.bias), this.#options);
   }
 }
 
@@ -82,7 +87,7 @@ export class LayerNorm extends Module {
     this.bias = parameter(zeros([channels]));
   }
   forward(x: Tensor): Tensor {
-    return layerNorm(x, this.weight, this.bias, { eps: this.#eps });
+    return layerNorm(x, inDTypeOf(x, this.weight), inDTypeOf(x, this.bias), { eps: this.#eps });
   }
 }
 

@@ -11,11 +11,13 @@ const castOp = defineOp<{ dtype: DType }>({
 
 /**
  * x in another dtype. Floats lose their fraction on the way to integers and stop at the integer's range (NaN becomes 0);
- * everything but 0 is true; bfloat16 rounds to nearest even. A gradient passes between float32 and float64 only.
+ * everything but 0 is true; bfloat16 rounds to nearest even. A gradient passes between float32 and float64 only. x itself
+ * where it has the dtype already.
  */
 export function cast(x: Tensor, dtype: DType): Tensor {
   const target = requireDType("cast", dtype);
   requireTensor("cast", "input", x);
+  if (target === x.dtype) return x;
   const differentiable = isFloat(x.dtype) && isFloat(target);
   return castOp([differentiable ? x : x.requiresGrad ? x.detach() : x], { dtype: target });
 }
@@ -27,6 +29,5 @@ export function to(x: Tensor, target: string): Tensor {
     requireDevice("to", target);
     return x;
   }
-  const dtype = requireDType("to", target);
-  return dtype === x.dtype ? x : cast(x, dtype);
+  return cast(x, requireDType("to", target));
 }

@@ -2,6 +2,7 @@
 #pragma once
 #include <napi.h>
 
+#include "core/backend.h"
 #include "core/error.h"
 #include "core/shape.h"
 

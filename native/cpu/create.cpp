@@ -60,7 +60,7 @@ void cast_fwd(const Call& call) {
   const TensorView& x = call.in[0];
   TensorView& y = call.out[0];
   const int64_t n = y.numel();
-  call.require(x.numel() == n, "an output as large as the input");
+  call.require(x.present && x.numel() == n, "an output as large as the input");
   dtype_dispatch(x.dtype, [&](auto from) {
     dtype_dispatch(y.dtype, [&](auto to) { cast(x.as<const decltype(from)>(), y.as<decltype(to)>(), n); });
   });
@@ -70,7 +70,7 @@ void cast_fwd(const Call& call) {
 void one_hot_fwd(const Call& call) {
   const TensorView& index = call.in[0];
   TensorView& y = call.out[0];
-  call.require(y.shape.rank == index.shape.rank + 1, "an output with one dimension more than the indices");
+  call.require(index.present && y.shape.rank == index.shape.rank + 1, "an output with one dimension more than the indices");
   for (int axis = 0; axis < index.shape.rank; axis++)
     call.require(y.shape[axis] == index.shape[axis], "an output of shape [...indices, classes]");
   const int64_t rows = index.numel(), classes = y.shape.last(0);

@@ -1,41 +1,13 @@
 // Layer normalisation over the last axis of [rows, C]: y = (x - mean) * rstd * weight + bias. Sums of a row
-// run in lanes over blocks of at most kBlock elements, whose sums are added in double.
-#include "cpu/kernel.h"
+// as in cpu/rows.h.
+#include "cpu/rows.h"
 
 namespace qm::cpu::QM_ISA {
 
 namespace {
 
-constexpr int64_t kBlock = 4096;
 constexpr int64_t kMaxChunks = 64;  // of rows, for the sums over rows
 constexpr int64_t kFlush = 64;      // rows summed in the tensor's own type before they are added in double
-
-/// The first n lanes of v; the rest are zero.
-template <class T>
-QM_INLINE Vec<T> keep_first(Vec<T> v, int64_t n) {
-  Vec<T> lane;
-  for (int l = 0; l < kLanes<T>; l++) lane[l] = static_cast<T>(l);
-  return lane < splat(static_cast<T>(n)) ? v : Vec<T>{};
-}
-
-/// Sum over i of value(i, count), which gives the lanes from i, zero from `count` on.
-template <class T, class Value>
-QM_INLINE double row_sum(int64_t n, Value value) {
-  constexpr int64_t step = kLanes<T>;
-  double total = 0;
-  for (int64_t begin = 0; begin < n; begin += kBlock) {
-    const int64_t end = std::min(n, begin + kBlock);
-    Vec<T> even = {}, odd = {};
-    int64_t i = begin;
-    for (; i + 2 * step <= end; i += 2 * step) {
-      even += value(i, step);
-      odd += value(i + step, step);
-    }
-    for (; i < end; i += step) even += value(i, end - i);
-    total += static_cast<double>(lane_sum<T>(even + odd));
-  }
-  return total;
-}
 
 /// weight and bias as arrays of C, ones and zeros where they are absent: multiplying by one changes nothing.
 template <class T>
@@ -54,8 +26,6 @@ class Affine {
   Scratch<T> absent_;
 };
 
-int64_t rows_per_task(int64_t n) { return std::max<int64_t>(1, kGrain / std::max<int64_t>(1, n)); }
-
 template <class T>
 void forward(const TensorView* in, TensorView* out, int64_t rows, int64_t n, double eps) {
   const T* x = in[0].as<const T>();
@@ -71,7 +41,7 @@ void forward(const TensorView* in, TensorView* out, int64_t rows, int64_t n, dou
       const Vec<T> centre = splat(mean);
       const double variance = inverse * row_sum<T>(n, [=](int64_t i, int64_t count) {
                                 const Vec<T> d = load_n(xr + i, count) - centre;
-                                return count < kLanes<T> ? keep_first<T>(d * d, count) : d * d;
+                                return first_or<T>(d * d, count, 0);
                               });
       const T rstd = static_cast<T>(1.0 / std::sqrt(variance + eps));
       means[row] = mean;
@@ -91,8 +61,8 @@ QM_INLINE void backward_row(const T* dy, const T* x, const T* weight, T mean, T 
                             T* dweight, T* dbias) {
   const Vec<T> centre = splat(mean), scale = splat(rstd);
   double sum_g = 0, sum_gx = 0;
-  for (int64_t begin = 0; begin < n; begin += kBlock) {
-    const int64_t end = std::min(n, begin + kBlock);
+  for (int64_t begin = 0; begin < n; begin += kRowBlock) {
+    const int64_t end = std::min(n, begin + kRowBlock);
     Vec<T> g_lanes = {}, gx_lanes = {};
     for (int64_t i = begin; i < end; i += kLanes<T>) {
       const int64_t count = end - i;

@@ -44,7 +44,7 @@ void matmul_fwd(const Call& call) {
   const Shape &sa = call.in[0].shape, &sb = call.in[1].shape, &so = call.out[0].shape;
   call.require(so.rank >= 2 && batch_fits(sa, so) && batch_fits(sb, so), "matrices with batches that broadcast");
   const int64_t m = so.last(1), n = so.last(0), k = sa.last(trans_a ? 1 : 0);
-  call.require(sa.last(trans_a ? 0 : 1) == m && sb.last(trans_b ? 0 : 1) == n && sb.last(trans_b ? 1 : 0) == k,
+  call.require(sa.last(trans_a ? 0 : 1) == m && sb.last(trans_b ? 1 : 0) == n && sb.last(trans_b ? 0 : 1) == k,
                "[m, k] x [k, n] = [m, n]");
   const int64_t batches = so.count(0, so.rank - 2);
   float_dispatch(call, call.out[0].dtype, [&](auto zero) {

@@ -264,7 +264,7 @@ void move_all(const Walk& walk, T* strided, T* dense) {
 void strided_read(const Call& call) {
   const TensorView& x = call.in[0];
   TensorView& out = call.out[0];
-  call.require(x.dtype == out.dtype, "one dtype");
+  call.require(x.present && x.dtype == out.dtype, "an input of the output's dtype");
   const int64_t offset = call.attrs.i(0);
   const Walk walk = make_walk(call, out.shape, offset, call.attrs.v(1), x.numel());
   width_dispatch(x.dtype, [&](auto zero) {
@@ -278,7 +278,7 @@ void strided_read(const Call& call) {
 void strided_write(const Call& call) {
   const TensorView& x = call.in[0];
   TensorView& out = call.out[0];
-  call.require(x.dtype == out.dtype, "one dtype");
+  call.require(x.present && x.dtype == out.dtype, "an input of the output's dtype");
   const int64_t offset = call.attrs.i(0), numel = out.numel();
   const Walk walk = make_walk(call, x.shape, offset, call.attrs.v(1), numel);
   call.require(walk.numel == 0 || distinct_addresses(walk),

@@ -1,5 +1,5 @@
-import { Conv2d, GELU, LayerNorm, type Linear, Module, Sequential } from "../../nn/index.js";
-import { layerNorm, mean } from "../../ops/index.js";
+import { Conv2d, LayerNorm, type Linear, Module, Sequential } from "../../nn/index.js";
+import { cast, gelu, layerNorm, mean } from "../../ops/index.js";
 import { countMacs } from "../../ops/profile.js";
 import { scope } from "../../tensor/scope.js";
 import { requireTensor, type Tensor } from "../../tensor/tensor.js";
@@ -53,7 +53,7 @@ class Classifier extends Module {
  * dict are those of the published checkpoints.
  */
 export class QuadMamba extends Module {
-  patch_embed: Sequential;
+  patch_embed: Stem;
   layers: Stage[];
   classifier: Classifier | null;
   outnorm0: LayerNorm | null = null;
@@ -66,7 +66,7 @@ export class QuadMamba extends Module {
     super();
     this.#config = config;
     const dims = stageDims(config);
-    this.patch_embed = stem(config.inChannels, dims[0]);
+    this.patch_embed = new Stem(config.inChannels, dims[0]);
     const total = config.depths.reduce((a, b) => a + b, 0);
     let blockInModel = 0;
     this.layers = config.depths.map((depth, stage) => {
@@ -151,25 +151,38 @@ export class QuadMamba extends Module {
   }
 }
 
-/** Two convolutions of stride 2, from pixels to tokens of a quarter of the size. Named as published: 0, 2, 5 and 7. */
-function stem(inChannels: number, channels: number): Sequential {
-  const toChannelsLast = (x: Tensor) => x; // the published stem permutes here; our maps are channels last throughout
-  return new Sequential(
-    new Conv2d(inChannels, channels / 2, 3, { stride: 2, padding: 1 }),
-    toChannelsLast,
-    new LayerNorm(channels / 2),
-    toChannelsLast,
-    new GELU(),
-    new Conv2d(channels / 2, channels, 3, { stride: 2, padding: 1 }),
-    toChannelsLast,
-    new LayerNorm(channels),
-  );
+/**
+ * Two convolutions of stride 2, each with a norm, from pixels to tokens of a quarter of the size. The parts have their published
+ * names.
+ *
+ * The first convolution and its norm run in float64: the norm divides by the spread of few channels, and what it makes of
+ * float32 rounding reaches every gradient of the predictors (measured on a golden: 1.7e-4 of the smallest, 5e-5 with this).
+ */
+class Stem extends Module {
+  "0": Conv2d;
+  "2": LayerNorm;
+  "5": Conv2d;
+  "7": LayerNorm;
+  constructor(inChannels: number, channels: number) {
+    super();
+    this[0] = new Conv2d(inChannels, channels / 2, 3, { stride: 2, padding: 1 });
+    this[2] = new LayerNorm(channels / 2);
+    this[5] = new Conv2d(channels / 2, channels, 3, { stride: 2, padding: 1 });
+    this[7] = new LayerNorm(channels);
+  }
+  forward(images: Tensor): Tensor {
+    const half = cast(this[2].forward(this[0].forward(cast(images, "float64"))), images.dtype);
+    return this[7].forward(this[5].forward(gelu(half)));
+  }
 }
 
 /** A convolution of stride 2 and a norm. Named as published: 1 and 3. */
 function downsample(from: number, to: number): Sequential {
-  const toChannelsLast = (x: Tensor) => x;
-  return new Sequential(toChannelsLast, new Conv2d(from, to, 3, { stride: 2, padding: 1 }), toChannelsLast, new LayerNorm(to));
+  return new Sequential(identity, new Conv2d(from, to, 3, { stride: 2, padding: 1 }), identity, new LayerNorm(to));
+}
+
+function identity(x: Tensor): Tensor {
+  return x;
 }
 
 function makeBlock(

@@ -2,6 +2,7 @@ import {
   add,
   adaptiveAvgPool2d,
   argmax,
+  cast,
   gumbelSoftmax,
   indexSelect,
   mul,
@@ -61,7 +62,8 @@ export class QuadScan extends SS2D {
     const logits = reshape(adaptiveAvgPool2d(scores, 2), [batch, QUADRANTS]);
     countMacs(2 * batch * height * width); // pooling, and the mask over tokens
     const drawn = this.training || semantics === "released";
-    return gumbelSoftmax(logits, { hard: true, noise: noise ?? (drawn ? undefined : null) });
+    const given = noise && cast(noise, "float64");
+    return cast(gumbelSoftmax(logits, { hard: true, noise: given ?? (drawn ? undefined : null) }), x.dtype);
   }
 
   /** 'paper': fine and coarse places are a permutation, so the scan reads the tokens where they lie. */
