@@ -2,7 +2,7 @@
  * Finds and loads the addon, and gives its few functions types. Everything above this folder speaks of tensors and
  * kernels by name; nothing above it sees the binary.
  */
-import { existsSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -123,4 +123,9 @@ export function translate(op: string, error: unknown): QuadMambaError {
   const ErrorClass = kind && kind in CLASSES ? CLASSES[kind as keyof typeof CLASSES] : NativeError;
   const [, named, rest] = /^([A-Za-z][A-Za-z0-9_]*): ([^]*)$/.exec(message) ?? [null, op, message];
   return new ErrorClass(named as string, rest as string);
+}
+
+/** The version in package.json. */
+export function packageVersion(): string {
+  return (JSON.parse(readFileSync(join(packageRoot(), "package.json"), "utf8")) as { version: string }).version;
 }

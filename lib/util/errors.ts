@@ -39,6 +39,8 @@ export class NativeError extends QuadMambaError {}
 export class FileError extends QuadMambaError {}
 /** A configuration, flag or state dict does not fit. */
 export class ConfigError extends QuadMambaError {}
+/** A training run cannot go on. */
+export class TrainingError extends QuadMambaError {}
 
 /** `value` as it reads best in an error message. */
 export function show(value: unknown): string {

@@ -1,0 +1,40 @@
+import type { Command } from "commander";
+import { loadDataset } from "../data/index.js";
+import { setThreads } from "../tensor/memory.js";
+import { disposeCheckpoint } from "../train/checkpoint.js";
+import { deviceLine, percent } from "../train/console_report.js";
+import { evaluate, loadCheckpoint, modelOf } from "../train/index.js";
+import { FileError } from "../util/errors.js";
+import { wholeNumber } from "./options.js";
+
+export function addEval(program: Command): void {
+  program
+    .command("eval")
+    .description("test accuracy, loss and speed of a checkpoint")
+    .argument("<checkpoint>", "last.safetensors or best.safetensors of a run")
+    .option("--data <name>", "another data set than the run's")
+    .option("--batch-size <n>", "images at a time", wholeNumber(1), 500)
+    .option("--threads <n>", "CPU threads (default: all cores)", wholeNumber(1))
+    .addHelpText("after", "\nExample:\n  quadmamba eval runs/mnist-1/best.safetensors")
+    .action(async (path: string, options: { data?: string; batchSize: number; threads?: number }) => {
+      if (options.threads) setThreads(options.threads);
+      const checkpoint = loadCheckpoint(path);
+      const data = loadDataset(options.data ?? checkpoint.config.data);
+      if (data.classes.length !== checkpoint.model.numClasses || data.test.channels !== checkpoint.model.inChannels)
+        throw new FileError("eval", `${path} was trained on other data`, `${checkpoint.model.numClasses} classes, ${checkpoint.model.inChannels} channels`, `${data.classes.length} and ${data.test.channels}`);
+      const model = modelOf(checkpoint);
+      console.log(deviceLine());
+      const result = await evaluate(model, data.test, checkpoint.prepare, options.batchSize);
+      console.log(`data     ${data.name}: ${data.test.count} test images on ${checkpoint.prepare.size} x ${checkpoint.prepare.size}`);
+      console.log(`top-1 ${percent(result.top1)}, top-5 ${percent(result.top5)}, loss ${result.loss.toFixed(4)}, ${Math.round(result.imagesPerSecond)} images/s in batches of ${options.batchSize}`);
+      console.log("\nclass           accuracy  most often taken for");
+      result.confusion.forEach((row, label) => {
+        const total = row.reduce((a, b) => a + b, 0);
+        const [wrong] = row.map((n, k) => ({ n, k })).filter(({ k }) => k !== label).sort((a, b) => b.n - a.n);
+        const confused = wrong && wrong.n > 0 ? `${data.classes[wrong.k]} (${wrong.n})` : "-";
+        console.log(`${data.classes[label].padEnd(14)} ${percent(total > 0 ? row[label] / total : 0).padStart(9)}  ${confused}`);
+      });
+      model.dispose();
+      disposeCheckpoint(checkpoint);
+    });
+}

@@ -1,0 +1,62 @@
+import type { Command } from "commander";
+import sharp from "sharp";
+import { noGrad } from "../autograd/mode.js";
+import { batchOf } from "../data/index.js";
+import { softmax } from "../ops/index.js";
+import { scope } from "../tensor/scope.js";
+import { type Checkpoint, disposeCheckpoint } from "../train/checkpoint.js";
+import { percent } from "../train/console_report.js";
+import { rank } from "../train/evaluate.js";
+import { loadCheckpoint, modelOf } from "../train/index.js";
+import { FileError } from "../util/errors.js";
+
+/** Decoding more would take gigabytes: the limit that Pillow warns at. */
+const MAX_PIXELS = 89_478_485;
+
+export function addPredict(program: Command): void {
+  program
+    .command("predict")
+    .description("the most probable classes of image files")
+    .argument("<checkpoint>", "last.safetensors or best.safetensors of a run")
+    .argument("<images...>", "files of any format that sharp reads (JPEG, PNG, WebP, TIFF, SVG, ...)")
+    .option("--top <n>", "classes to show", Number, 3)
+    .option("--invert", "for dark drawings on white paper: MNIST and Fashion-MNIST are light on black")
+    .addHelpText("after", "\nExample:\n  quadmamba predict runs/mnist-1/best.safetensors seven.png --invert")
+    .action(async (path: string, images: string[], options: { top: number; invert?: boolean }) => {
+      const checkpoint = loadCheckpoint(path);
+      const model = modelOf(checkpoint).eval();
+      for (const file of images) {
+        try {
+          const pixels = await decode(file, checkpoint, options.invert ?? false);
+          const { size } = checkpoint.prepare;
+          const data = { images: pixels, labels: new Uint8Array(1), count: 1, height: size, width: size, channels: checkpoint.model.inChannels };
+          const probabilities = scope(() => noGrad(() => softmax(model.forward(batchOf(data, [0], checkpoint.prepare).images)).toTypedArray()));
+          const best = rank(probabilities as Float32Array).slice(0, options.top);
+          console.log(`${file}: ${best.map((k) => `${checkpoint.classes[k]} ${percent(Number(probabilities[k]))}`).join(", ")}`);
+        } catch (error) {
+          if (!(error instanceof FileError)) throw error;
+          console.error(`error: ${error.message}`);
+          process.exitCode = 1;
+        }
+      }
+      model.dispose();
+      disposeCheckpoint(checkpoint);
+    });
+}
+
+/** An image as the model's square of bytes: fitted whole, on black. */
+async function decode(file: string, { prepare, model }: Checkpoint, invert: boolean): Promise<Uint8Array> {
+  try {
+    let image = sharp(file, { limitInputPixels: MAX_PIXELS }).rotate().flatten({ background: invert ? "white" : "black" });
+    image = model.inChannels === 1 ? image.greyscale() : image.toColourspace("srgb");
+    if (invert) image = image.negate({ alpha: false });
+    const square = { width: prepare.size, height: prepare.size, fit: "contain", background: "black" } as const;
+    const { data, info } = await sharp(await image.png().toBuffer()).resize(square).raw().toBuffer({ resolveWithObject: true });
+    const pixels = new Uint8Array(prepare.size * prepare.size * model.inChannels);
+    for (let k = 0; k < prepare.size * prepare.size; k++)
+      for (let c = 0; c < model.inChannels; c++) pixels[k * model.inChannels + c] = data[k * info.channels + Math.min(c, info.channels - 1)];
+    return pixels;
+  } catch (error) {
+    throw new FileError("predict", `${file} could not be decoded: ${(error as Error).message.split("\n")[0]}`);
+  }
+}

@@ -1,0 +1,73 @@
+import { noGrad } from "../autograd/mode.js";
+import { batchOf, type ImageDataset, type Preparation, range } from "../data/index.js";
+import type { QuadMamba } from "../models/quadmamba/model.js";
+import { crossEntropy } from "../ops/index.js";
+import { scope } from "../tensor/scope.js";
+
+export interface Evaluation {
+  /** Shares from 0 to 1. */
+  top1: number;
+  top5: number;
+  /** Mean cross-entropy, without smoothing. */
+  loss: number;
+  /** confusion[label][predicted], counts. */
+  confusion: number[][];
+  imagesPerSecond: number;
+}
+
+/** Runs the model over a data set, with everything random off. Leaves the model in training mode if it was. */
+export async function evaluate(
+  model: QuadMamba,
+  data: ImageDataset,
+  prepare: Preparation,
+  batchSize: number,
+  onBatch: (done: number) => void = () => {},
+): Promise<Evaluation> {
+  const classes = model.config.numClasses;
+  const confusion = Array.from({ length: classes }, () => new Array<number>(classes).fill(0));
+  const wasTraining = model.training;
+  const begun = performance.now();
+  let [loss, top1, top5] = [0, 0, 0];
+  model.eval();
+  try {
+    for (let begin = 0; begin < data.count; begin += batchSize) {
+      const end = Math.min(data.count, begin + batchSize);
+      scope(() => {
+        const { images, labels } = batchOf(data, range(begin, end), prepare);
+        const logits = noGrad(() => model.forward(images));
+        loss += crossEntropy(logits, labels, { reduction: "sum" }).item();
+        const rows = logits.toTypedArray() as Float32Array;
+        for (let k = 0; k < end - begin; k++) {
+          const ranking = rank(rows.subarray(k * classes, (k + 1) * classes));
+          const label = data.labels[begin + k];
+          confusion[label][ranking[0]]++;
+          if (ranking[0] === label) top1++;
+          if (ranking.slice(0, 5).includes(label)) top5++;
+        }
+      });
+      onBatch(end);
+      await new Promise(setImmediate);
+    }
+  } finally {
+    model.train(wasTraining);
+  }
+  const seconds = (performance.now() - begun) / 1000;
+  return { top1: top1 / data.count, top5: top5 / data.count, loss: loss / data.count, confusion, imagesPerSecond: data.count / seconds };
+}
+
+/** Class numbers from the most to the least probable; ties to the lower number. */
+export function rank(scores: ArrayLike<number>): number[] {
+  return Array.from(scores, (_, k) => k).sort((a, b) => scores[b] - scores[a] || a - b);
+}
+
+/** Counts how many rows of logits have their largest value at the label. */
+export function countCorrect(logits: Float32Array, labels: Int32Array): number {
+  const classes = logits.length / labels.length;
+  let correct = 0;
+  for (let k = 0; k < labels.length; k++) {
+    let best = 0;
+    for (let c = 1; c < classes; c++) if (logits[k * classes + c] > logits[k * classes + best]) best = c;
+    if (best === labels[k]) correct++;
+  }
+  return correct;
+}

@@ -1,0 +1,284 @@
+import { statSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { type Batch, batchOf, type DataSource, epochOrder, loadDataset, measureNormalisation, type Preparation } from "../data/index.js";
+import { createQuadMamba, type QuadMamba } from "../models/quadmamba/model.js";
+import { crossEntropy } from "../ops/index.js";
+import { AdamW, clipGradNorm, cosineLr } from "../optim/index.js";
+import { setThreads } from "../tensor/memory.js";
+import { defaultGenerator, manualSeed } from "../tensor/random.js";
+import { scope } from "../tensor/scope.js";
+import type { Tensor } from "../tensor/tensor.js";
+import { requireOptions } from "../util/check.js";
+import { ConfigError, FileError, TrainingError } from "../util/errors.js";
+import { disposeCheckpoint, loadCheckpoint, modelOf, type RunState, restoreState, saveCheckpoint } from "./checkpoint.js";
+import { resolveTrainConfig, type TrainConfig, type TrainOptions } from "./config.js";
+import { countCorrect, type Evaluation, evaluate } from "./evaluate.js";
+import { RunFolder } from "./run_folder.js";
+
+const MAX_FAILED_SAVES = 3;
+
+/** What a run tells its observer. */
+export interface TrainObserver {
+  begin?(run: { config: TrainConfig; data: DataSource; model: QuadMamba; folder: string; steps: number; resumedAt: number }): void;
+  step?(at: StepReport): void;
+  epoch?(at: { epoch: number; trainLoss: number; trainAccuracy: number; test: Evaluation; best: boolean }): void;
+  saved?(path: string): void;
+  warning?(message: string): void;
+}
+export interface StepReport {
+  /** Steps taken, of `steps` in all. */
+  step: number;
+  steps: number;
+  epoch: number;
+  /** Position within the epoch, and its length, in steps. */
+  position: number;
+  stepsPerEpoch: number;
+  /** Images of a step. */
+  batchSize: number;
+  /** Means over the epoch so far. */
+  loss: number;
+  accuracy: number;
+  lr: number;
+  gradNorm: number;
+  /** Over the last steps. */
+  imagesPerSecond: number;
+}
+
+export interface TrainRequest {
+  /** Folder of the run; by default a new one below runs/. */
+  out?: string;
+  /** A run's folder, or a checkpoint in one, to go on from: same bits as if it had never stopped. Its configuration holds. */
+  resume?: string;
+  /** Stops after the step that is running, saved. */
+  signal?: AbortSignal;
+  observer?: TrainObserver;
+}
+
+export interface TrainResult {
+  folder: string;
+  interrupted: boolean;
+  steps: number;
+  /** Of the last epoch that was evaluated in this call. */
+  testAccuracy: number | undefined;
+  bestAccuracy: number;
+}
+
+/**
+ * Trains a QuadMamba from scratch: AdamW, linear warm-up and cosine, clipping, label smoothing, evaluation after every epoch.
+ * Deterministic: the same configuration gives the same bits, whatever the threads, stopped and resumed or not.
+ * @throws {ConfigError} {FileError} before anything is written; {TrainingError} when the loss is no number any more
+ */
+export async function train(options: TrainOptions, request: TrainRequest = {}): Promise<TrainResult> {
+  requireOptions("train", request, ["out", "resume", "signal", "observer"]);
+  const run = request.resume ? resumeRun(request.resume, request.out) : startRun(resolveTrainConfig(options), request.out);
+  try {
+    return await run.finish(request.signal, request.observer ?? {});
+  } finally {
+    run.dispose();
+  }
+}
+
+function startRun(config: TrainConfig, out: string | undefined): Run {
+  const data = loadDataset(config.data);
+  const prepare = { size: config.imageSize, ...measureNormalisation(data.train) };
+  manualSeed(config.seed);
+  const given = typeof config.model === "string" ? { variant: config.model } : config.model;
+  const model = createQuadMamba({ inChannels: data.train.channels, numClasses: data.classes.length, ...given });
+  checkSteps(config, data);
+  const state: RunState = { step: 0, draws: 0, epochLoss: 0, epochCorrect: 0, bestAccuracy: 0 };
+  return new Run(config, data, prepare, model, makeOptimizer(model, config), state, RunFolder.create(out, config));
+}
+
+function resumeRun(path: string, out: string | undefined): Run {
+  if (out !== undefined) throw new ConfigError("train", "--out and --resume exclude each other: a resumed run stays in its folder");
+  const isFolder = statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false;
+  const checkpoint = loadCheckpoint(isFolder ? join(path, "last.safetensors") : path);
+  const { config, prepare, state } = checkpoint;
+  const data = loadDataset(config.data);
+  if (checkpoint.classes.length !== data.classes.length)
+    throw new FileError("train", `${path}: the data set has changed`, `${checkpoint.classes.length} classes`, `${data.classes.length}`);
+  manualSeed(config.seed);
+  const model = modelOf(checkpoint);
+  const optimizer = makeOptimizer(model, config);
+  restoreState(checkpoint, optimizer);
+  disposeCheckpoint(checkpoint);
+  return new Run(config, data, prepare, model, optimizer, state, RunFolder.resume(isFolder ? path : dirname(path), state.step));
+}
+
+function checkSteps(config: TrainConfig, data: DataSource): void {
+  if (config.batchSize > data.train.count)
+    throw new ConfigError("train", "batchSize is larger than the data set", `at most ${data.train.count}`, `${config.batchSize}`);
+}
+
+/** No decay for one-dimensional parameters (norms, biases, D), the biases of dt, and, unless asked for, A_logs. */
+function makeOptimizer(model: QuadMamba, { lr, betas, weightDecay, decayALogs }: TrainConfig): AdamW {
+  const decays = ([name, t]: [string, Tensor]) =>
+    t.rank > 1 && !name.endsWith("bias") && (decayALogs || !name.endsWith("A_logs"));
+  const named = [...model.namedParameters()];
+  const tensors = (list: [string, Tensor][]) => list.map(([, t]) => t);
+  return new AdamW(
+    [
+      { params: tensors(named.filter(decays)), weightDecay },
+      { params: tensors(named.filter((entry) => !decays(entry))), weightDecay: 0 },
+    ],
+    { lr, betas },
+  );
+}
+
+/** One run from where its state says to its end. */
+class Run {
+  readonly #stepsPerEpoch: number;
+  readonly #steps: number;
+  #failedSaves = 0;
+  #order: { epoch: number; samples: Uint32Array } | undefined;
+  /** Time and step of the last report of speed. */
+  #speed = { time: 0, step: 0, imagesPerSecond: 0 };
+
+  constructor(
+    private readonly config: TrainConfig,
+    private readonly data: DataSource,
+    private readonly prepare: Preparation,
+    private readonly model: QuadMamba,
+    private readonly optimizer: AdamW,
+    private readonly state: RunState,
+    private readonly folder: RunFolder,
+  ) {
+    // The last, smaller batch of an epoch is left out; another permutation leaves out other samples.
+    this.#stepsPerEpoch = Math.floor(data.train.count / config.batchSize);
+    this.#steps = this.#stepsPerEpoch * config.epochs;
+  }
+
+  async finish(signal: AbortSignal | undefined, observer: TrainObserver): Promise<TrainResult> {
+    const { config, state, folder } = this;
+    if (config.threads) setThreads(config.threads);
+    observer.begin?.({ config, data: this.data, model: this.model, folder: folder.path, steps: this.#steps, resumedAt: state.step });
+    this.#speed = { time: performance.now(), step: state.step, imagesPerSecond: 0 };
+    let testAccuracy: number | undefined;
+    while (state.step < this.#steps && !signal?.aborted) {
+      this.#step(observer);
+      if (state.step % this.#stepsPerEpoch === 0) testAccuracy = await this.#endEpoch(observer);
+      else if (config.saveEvery > 0 && state.step % config.saveEvery === 0) this.#save(folder.last, observer);
+      // One turn of the event loop a step: signals, timers and finalizers get theirs.
+      await new Promise(setImmediate);
+    }
+    const interrupted = state.step < this.#steps;
+    if (interrupted) this.#save(folder.last, observer);
+    return { folder: folder.path, interrupted, steps: state.step, testAccuracy, bestAccuracy: state.bestAccuracy };
+  }
+
+  dispose(): void {
+    this.model.dispose();
+    this.optimizer.dispose();
+  }
+
+  #step(observer: TrainObserver): void {
+    const { config, state } = this;
+    const epoch = Math.floor(state.step / this.#stepsPerEpoch);
+    const position = state.step % this.#stepsPerEpoch;
+    if (position === 0) Object.assign(state, { epochLoss: 0, epochCorrect: 0 });
+    const lr = this.#learningRate();
+    this.optimizer.lr = lr;
+    const { loss, gradNorm, correct } = scope(() => this.#update(this.#batch(epoch, position)));
+    state.step++;
+    state.draws = defaultGenerator.counter;
+    state.epochLoss += loss;
+    state.epochCorrect += correct;
+
+    const report: StepReport = {
+      step: state.step,
+      steps: this.#steps,
+      epoch,
+      position: position + 1,
+      stepsPerEpoch: this.#stepsPerEpoch,
+      batchSize: config.batchSize,
+      loss: state.epochLoss / (position + 1),
+      accuracy: state.epochCorrect / ((position + 1) * config.batchSize),
+      lr,
+      gradNorm,
+      imagesPerSecond: this.#measureSpeed(),
+    };
+    observer.step?.(report);
+    if (state.step % config.logEvery === 0)
+      this.folder.log({
+        step: state.step,
+        epoch,
+        trainLoss: report.loss,
+        trainAccuracy: report.accuracy,
+        lr,
+        gradNorm,
+        imagesPerSecond: Math.round(report.imagesPerSecond),
+      });
+  }
+
+  /** Forward, backward and update on one batch. */
+  #update({ images, labels }: Batch): { loss: number; gradNorm: number; correct: number } {
+    const logits = this.model.forward(images);
+    const loss = crossEntropy(logits, labels, { smoothing: this.config.labelSmoothing });
+    loss.backward();
+    const gradNorm = clipGradNorm(this.model.parameters(), this.config.clip).item();
+    const value = loss.item();
+    if (!Number.isFinite(value) || !Number.isFinite(gradNorm))
+      throw new TrainingError(
+        "train",
+        `loss or gradient is no finite number at step ${this.state.step + 1}; nothing was updated, and ${this.folder.last} is from before`,
+        "finite numbers",
+        `loss ${value}, gradient norm ${gradNorm}`,
+      );
+    this.optimizer.step();
+    this.optimizer.zeroGrad();
+    const correct = countCorrect(logits.toTypedArray() as Float32Array, labels.toTypedArray() as Int32Array);
+    return { loss: value, gradNorm, correct };
+  }
+
+  #batch(epoch: number, position: number): Batch {
+    const { config, data } = this;
+    if (this.#order?.epoch !== epoch) this.#order = { epoch, samples: epochOrder(data.train.count, config.seed, epoch) };
+    const samples = this.#order.samples.subarray(position * config.batchSize, (position + 1) * config.batchSize);
+    return batchOf(data.train, samples, this.prepare, { seed: config.seed, epoch, flip: config.flip, shift: config.shift });
+  }
+
+  #learningRate(): number {
+    const { lr, minLr, warmup } = this.config;
+    return cosineLr(this.state.step, { lr, minLr, warmupSteps: Math.round(warmup * this.#steps), totalSteps: this.#steps });
+  }
+
+  /** Images per second over the last half second and more. */
+  #measureSpeed(): number {
+    const now = performance.now();
+    const seconds = (now - this.#speed.time) / 1000;
+    if (seconds > 0.5 || this.#speed.imagesPerSecond === 0) {
+      const images = (this.state.step - this.#speed.step) * this.config.batchSize;
+      this.#speed = { time: now, step: this.state.step, imagesPerSecond: images / seconds };
+    }
+    return this.#speed.imagesPerSecond;
+  }
+
+  async #endEpoch(observer: TrainObserver): Promise<number> {
+    const { config, state, folder } = this;
+    const epoch = state.step / this.#stepsPerEpoch - 1;
+    const test = await evaluate(this.model, this.data.test, this.prepare, config.evalBatchSize);
+    const best = test.top1 > state.bestAccuracy;
+    if (best) state.bestAccuracy = test.top1;
+    const trainLoss = state.epochLoss / this.#stepsPerEpoch;
+    const trainAccuracy = state.epochCorrect / (this.#stepsPerEpoch * config.batchSize);
+    folder.log({ step: state.step, epoch, trainLoss, trainAccuracy, lr: this.optimizer.groups[0].options.lr, testLoss: test.loss, testAccuracy: test.top1 });
+    observer.epoch?.({ epoch, trainLoss, trainAccuracy, test, best });
+    this.#save(folder.last, observer);
+    if (best) this.#save(folder.best, observer);
+    this.#speed = { time: performance.now(), step: state.step, imagesPerSecond: 0 };
+    return test.top1;
+  }
+
+  /** A save that fails costs nothing but itself, unless it keeps failing. */
+  #save(path: string, observer: TrainObserver): void {
+    try {
+      const { config, prepare, state } = this;
+      saveCheckpoint(path, this.model, this.optimizer, { config, prepare, classes: this.data.classes, state });
+      this.#failedSaves = 0;
+      observer.saved?.(path);
+    } catch (error) {
+      if (!(error instanceof FileError) || ++this.#failedSaves >= MAX_FAILED_SAVES) throw error;
+      observer.warning?.(`${error.message} (the run goes on; ${MAX_FAILED_SAVES} failures in a row end it)`);
+    }
+  }
+}

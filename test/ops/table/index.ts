@@ -1,0 +1,10 @@
+/** All public ops, each with its float64 reference. */
+import { create } from "./create.js";
+import { elementwise } from "./elementwise.js";
+import { model } from "./model.js";
+import { moving } from "./moving.js";
+import { products } from "./products.js";
+import { reduce } from "./reduce.js";
+import type { OpRow } from "./row.js";
+
+export const table: readonly OpRow[] = [...create, ...elementwise, ...reduce, ...products, ...moving, ...model];
