@@ -20,7 +20,7 @@ export function addInfo(program: Command): void {
       const make = (variant: string) => createQuadMamba({ variant: variant as Variant, numClasses: classes, inChannels: channels });
       if (name !== undefined) {
         const model = make(name);
-        for (const line of modelTable(model, size, 4)) console.log(line);
+        for (const line of modelTable(model, size, 3)) console.log(line);
         return model.dispose();
       }
       console.log(`variant  parameters    MACs at ${size} x ${size}`);

@@ -131,9 +131,9 @@ export abstract class Module {
     }
   }
 
-  /** Frees all tensors of the module. */
+  /** Frees all tensors of the module and its parts. */
   dispose(): void {
-    for (const t of this.stateDict().values()) t.dispose();
+    for (const [, part] of this.children()) part.dispose();
   }
   [Symbol.dispose](): void {
     this.dispose();
@@ -142,16 +142,15 @@ export abstract class Module {
   /** Runs `fn` with every part's `forward` known by its name, so that `profileMacs` can tell them apart. */
   withNames<R>(fn: () => R): R {
     const named: Module[] = [];
-    for (const [, module] of this.namedModules())
-      for (const [name, part] of module.children()) {
-        if (!(part instanceof Module)) continue;
-        const forward = part.forward.bind(part) as (...inputs: never[]) => unknown;
-        Object.defineProperty(part, "forward", {
-          value: (...inputs: never[]) => inModule(name, () => forward(...inputs)),
-          configurable: true,
-        });
-        named.push(part);
-      }
+    for (const [name, part] of this.namedModules()) {
+      if (part === this) continue;
+      const forward = part.forward.bind(part) as (...inputs: never[]) => unknown;
+      Object.defineProperty(part, "forward", {
+        value: (...inputs: never[]) => inModule(name, () => forward(...inputs)),
+        configurable: true,
+      });
+      named.push(part);
+    }
     try {
       return fn();
     } finally {

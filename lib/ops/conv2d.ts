@@ -35,8 +35,8 @@ const conv2dOp = defineOp<Geometry>({
       throw new ShapeError("conv2d", "ranks are wrong", "x [batch, height, width, in], weight [out, in / groups, rows, columns]", `${show(x.shape)} and ${show(weight.shape)}`);
     const [batch, height, width, channels] = x.shape;
     const [out, perGroup, rows, columns] = weight.shape;
-    if (channels !== perGroup * groups || out % groups !== 0 || rows === 0 || columns === 0)
-      throw new ShapeError("conv2d", "channels do not fit", `weight [out, ${channels} / ${groups}, rows, columns], groups dividing out`, show(weight.shape));
+    if (weight.size === 0 || channels !== perGroup * groups || out % groups !== 0)
+      throw new ShapeError("conv2d", "channels do not fit", `weight [out, ${channels} / ${groups}, rows, columns], none of them 0, groups dividing out`, show(weight.shape));
     if (bias && (bias.rank !== 1 || bias.shape[0] !== out))
       throw new ShapeError("conv2d", "bias does not fit", `[${out}]`, show(bias.shape));
     const outSize = (size: number, taps: number, k: 0 | 1) =>

@@ -1,6 +1,6 @@
 /** Tensors from data, from constants and from random numbers. None of these is recorded. */
 import { DTYPES, type DType, isFloat, newArray, requireDType, type TensorData } from "../tensor/dtype.js";
-import { type Draw, defaultGenerator, type Generator } from "../tensor/random.js";
+import { type Draw, defaultGenerator, Generator } from "../tensor/random.js";
 import { requireShape, type Shape, size } from "../tensor/shape.js";
 import { type Device, fromTypedArray, type NestedArray, requireDevice, Tensor, type TensorSpec } from "../tensor/tensor.js";
 import { requireInteger, requireNumber, requireOptions } from "../util/check.js";
@@ -175,6 +175,13 @@ export function arange(start: number, end?: number, step = 1, options?: TensorOp
   return finish(launch("arange_fwd", [], [spec], [from, step])[0], options);
 }
 
+/** The given generator, or the one that `manualSeed` sets. */
+export function requireGenerator(op: string, generator: unknown): Generator {
+  if (generator === undefined || generator === null) return defaultGenerator;
+  if (!(generator instanceof Generator)) throw new ArgumentError(op, "generator is not valid", "a Generator", show(generator));
+  return generator;
+}
+
 /** Random numbers of one kernel: uniform_fwd, normal_fwd or gumbel_fwd. */
 export function draw(kernel: string, spec: TensorSpec, key: Draw): Tensor {
   return launch(kernel, [], [spec], [key.seed, key.stream, key.counter])[0];
@@ -183,7 +190,7 @@ export function draw(kernel: string, spec: TensorSpec, key: Draw): Tensor {
 function random(op: string, kernel: string, shape: Shape, options: RandomOptions | undefined): Tensor {
   const spec = specOf(op, shape, options, "float32", [...KEYS, "generator"]);
   if (!isFloat(spec.dtype)) throw new DTypeError(op, "draws floating numbers", "float32 or float64", spec.dtype);
-  return finish(draw(kernel, spec, (options?.generator ?? defaultGenerator).next()), options);
+  return finish(draw(kernel, spec, requireGenerator(op, options?.generator).next()), options);
 }
 
 /** Uniform in [0, 1). */

@@ -1,9 +1,9 @@
 /** Random zeros. The mask is never stored: backward draws it again from the same key. */
-import { type Draw, defaultGenerator, Generator } from "../tensor/random.js";
+import type { Draw, Generator } from "../tensor/random.js";
 import { size } from "../tensor/shape.js";
 import { requireTensor, type Tensor } from "../tensor/tensor.js";
 import { requireBoolean, requireNumber, requireOptions } from "../util/check.js";
-import { ArgumentError, show } from "../util/errors.js";
+import { requireGenerator } from "./create.js";
 import { defineOp, launch, requireFloat } from "./define.js";
 
 export interface DropoutOptions {
@@ -32,8 +32,7 @@ function dropping(name: string, groupOf: (x: Tensor) => number) {
     requireTensor(name, "input", x);
     requireNumber(name, "probability", probability, 0, 1);
     requireOptions(name, options, ["training", "generator"]);
-    const generator = options.generator ?? defaultGenerator;
-    if (!(generator instanceof Generator)) throw new ArgumentError(name, "generator is not valid", "a Generator", show(generator));
+    const generator = requireGenerator(name, options.generator);
     if (!requireBoolean(name, "training", options.training ?? true) || probability === 0) return x;
     return op([x], { probability, group: Math.max(1, groupOf(x)), key: generator.next() });
   };

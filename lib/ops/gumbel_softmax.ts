@@ -1,10 +1,10 @@
-import { defaultGenerator, type Generator } from "../tensor/random.js";
+import type { Generator } from "../tensor/random.js";
 import { requireAxis, sameShape } from "../tensor/shape.js";
 import { requireTensor, type Tensor } from "../tensor/tensor.js";
 import { requireBoolean, requireNumber, requireOptions } from "../util/check.js";
 import { ShapeError, show } from "../util/errors.js";
 import { add, div } from "./arithmetic.js";
-import { oneHot, randGumbel } from "./create.js";
+import { oneHot, randGumbel, requireGenerator } from "./create.js";
 import { requireFloat, requireSameDType } from "./define.js";
 import { argmax } from "./reduce.js";
 import { transpose } from "./shape_ops.js";
@@ -38,7 +38,7 @@ export function gumbelSoftmax(logits: Tensor, options: GumbelSoftmaxOptions = {}
   const { shape, dtype, device } = logits;
   const noise =
     options.noise === undefined
-      ? randGumbel(shape, { dtype, device, generator: options.generator ?? defaultGenerator })
+      ? randGumbel(shape, { dtype, device, generator: requireGenerator(op, options.generator) })
       : options.noise;
   if (noise) {
     requireTensor(op, "noise", noise);

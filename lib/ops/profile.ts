@@ -6,7 +6,8 @@
 import { AsyncLocalStorage } from "node:async_hooks";
 
 interface Profile {
-  path: string[];
+  /** Dotted name of the module that is running. */
+  module: string;
   byModule: Map<string, number>;
 }
 const active = new AsyncLocalStorage<Profile>();
@@ -15,25 +16,25 @@ const active = new AsyncLocalStorage<Profile>();
 export function countMacs(n: number): void {
   const profile = active.getStore();
   if (!profile) return;
-  const name = profile.path.join(".");
-  profile.byModule.set(name, (profile.byModule.get(name) ?? 0) + n);
+  profile.byModule.set(profile.module, (profile.byModule.get(profile.module) ?? 0) + n);
 }
 
-/** Runs `fn` as part of the module `name` of the one that is running. */
+/** Runs `fn` as the module of the given name. */
 export function inModule<R>(name: string, fn: () => R): R {
   const profile = active.getStore();
   if (!profile) return fn();
-  profile.path.push(name);
+  const around = profile.module;
+  profile.module = name;
   try {
     return fn();
   } finally {
-    profile.path.pop();
+    profile.module = around;
   }
 }
 
 /** Multiply-accumulates of everything that `fn` runs, by the dotted name of the module; "" is outside of all. */
 export function profileMacs(fn: () => unknown): Map<string, number> {
-  const profile: Profile = { path: [], byModule: new Map() };
+  const profile: Profile = { module: "", byModule: new Map() };
   active.run(profile, fn);
   return profile.byModule;
 }

@@ -5,7 +5,7 @@
  * what the loss would change by if a pixel moved from its coarse to its fine place (native/cpu/quad_gradient.cpp).
  */
 import { alias, requireTensor, type Tensor } from "../tensor/tensor.js";
-import { ShapeError, show } from "../util/errors.js";
+import { ArgumentError, DTypeError, ShapeError, show } from "../util/errors.js";
 import { defineOp, launch, requireFloat, requireSameDType } from "./define.js";
 
 /** Where each pixel stands, and in which order the scan reads. All int32. */
@@ -29,6 +29,8 @@ function quadOp(name: string, arranging: boolean): (x: Tensor, choice: Tensor, p
       requireSameDType(name, x, choice);
       if (x.rank !== 3 || choice.rank !== 2 || choice.shape[0] !== x.shape[0])
         throw new ShapeError(name, "tokens and choice do not fit", "x [batch, tokens, channels], choice [batch, quadrants]", `${show(x.shape)} and ${show(choice.shape)}`);
+      for (const t of [order, fine, coarse, quadrant])
+        if (t.dtype !== "int32") throw new DTypeError(name, "a table is not int32", "int32", t.dtype);
       const tokens = show([x.shape[1]]);
       if (show(order.shape) !== show(x.shape.slice(0, 2)) || [fine, coarse, quadrant].some((t) => show(t.shape) !== tokens))
         throw new ShapeError(name, "places do not fit the tokens", `order ${show(x.shape.slice(0, 2))}, tables ${tokens}`, show(order.shape));
@@ -42,9 +44,13 @@ function quadOp(name: string, arranging: boolean): (x: Tensor, choice: Tensor, p
       ...new Array<null>(4).fill(null),
     ],
   });
-  return (x, choice, { order, fine, coarse, quadrant }) => {
+  return (x, choice, places) => {
     requireTensor(name, "input", x);
     requireTensor(name, "choice", choice);
+    if (places === null || typeof places !== "object")
+      throw new ArgumentError(name, "places are not valid", "{order, fine, coarse, quadrant}", show(places));
+    const { order, fine, coarse, quadrant } = places;
+    for (const [what, t] of Object.entries({ order, fine, coarse, quadrant })) requireTensor(name, what, t);
     return op([x, choice, order, fine, coarse, quadrant]);
   };
 }

@@ -2,7 +2,7 @@
 import type { DType } from "../tensor/dtype.js";
 import { requireAxes, size } from "../tensor/shape.js";
 import { requireTensor, type Tensor, type TensorSpec } from "../tensor/tensor.js";
-import { requireBoolean } from "../util/check.js";
+import { requireBoolean, requireNumber } from "../util/check.js";
 import { DTypeError, ShapeError, show } from "../util/errors.js";
 import { div, eq, mul, sub, where } from "./arithmetic.js";
 import { defineOp, launch, requireFloat } from "./define.js";
@@ -73,6 +73,7 @@ export function mean(x: Tensor, axis?: Axis, keepDims = false): Tensor {
 export function variance(x: Tensor, axis?: Axis, keepDims = false, correction = 1): Tensor {
   const r = reduction("var", x, axis, keepDims);
   requireFloat("var", x);
+  requireNumber("var", "correction", correction, 0);
   const centred = sub(x, mean(x, r.axes, true));
   const count = size(r.axes.map((a) => x.shape[a]));
   return div(sumOp([mul(centred, centred)], r), Math.max(0, count - correction));

@@ -89,7 +89,8 @@ export function expand(x: Tensor, shape: Shape): Tensor {
 
 /** The inverse of broadcasting: the sum of x over the axes that `shape` lacks or has as 1. */
 export function sumTo(x: Tensor, shape: Shape): Tensor {
-  const lead = x.rank - shape.length;
+  requireTensor("sumTo", "input", x);
+  const lead = x.rank - requireShape("sumTo", shape).length;
   const axes = x.shape.flatMap((dim, k) => (k < lead || (shape[k - lead] === 1 && dim !== 1) ? [k] : []));
   return reshape(axes.length > 0 ? sum(x, axes, true) : x, shape);
 }

@@ -14,10 +14,13 @@ export interface ModuleCost {
 
 /**
  * Parameters and multiply-accumulates of the model's parts, for one image of size x size pixels.
- * @param depth how many levels of names are told apart; the stages' blocks are at 4
+ * @param depth how many levels of names are told apart below the stages: 1 for each stage, 3 for its blocks
  */
 export function modelCosts(model: QuadMamba, size: number, depth: number): ModuleCost[] {
-  const group = (name: string): string => name.split(".").slice(0, depth).join(".");
+  const group = (name: string): string => {
+    const parts = name.split(".");
+    return parts.slice(0, parts[0] === "layers" ? 1 + depth : Math.max(1, depth - 1)).join(".");
+  };
   const costs = new Map<string, ModuleCost>();
   const costOf = (name: string): ModuleCost => {
     const key = group(name);
@@ -42,7 +45,7 @@ export function modelCosts(model: QuadMamba, size: number, depth: number): Modul
 }
 
 /** The costs as lines of text, with totals. */
-export function modelTable(model: QuadMamba, size: number, depth = 2): string[] {
+export function modelTable(model: QuadMamba, size: number, depth = 1): string[] {
   const costs = modelCosts(model, size, depth);
   const total = costs.reduce(
     (sum, cost) => ({ ...sum, parameters: sum.parameters + cost.parameters, macs: sum.macs + cost.macs }),

@@ -1,6 +1,7 @@
 import { statSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { type Batch, batchOf, type DataSource, epochOrder, loadDataset, measureNormalisation, type Preparation } from "../data/index.js";
+import { resolveConfig } from "../models/quadmamba/config.js";
 import { createQuadMamba, type QuadMamba } from "../models/quadmamba/model.js";
 import { crossEntropy } from "../ops/index.js";
 import { AdamW, clipGradNorm, cosineLr } from "../optim/index.js";
@@ -81,12 +82,14 @@ export async function train(options: TrainOptions, request: TrainRequest = {}): 
 function startRun(config: TrainConfig, out: string | undefined): Run {
   const data = loadDataset(config.data);
   const prepare = { size: config.imageSize, ...measureNormalisation(data.train) };
-  manualSeed(config.seed);
   const given = typeof config.model === "string" ? { variant: config.model } : config.model;
-  const model = createQuadMamba({ inChannels: data.train.channels, numClasses: data.classes.length, ...given });
+  const modelConfig = resolveConfig({ inChannels: data.train.channels, numClasses: data.classes.length, ...given });
   checkSteps(config, data);
+  const folder = RunFolder.create(out, config);
+  manualSeed(config.seed);
+  const model = createQuadMamba(modelConfig);
   const state: RunState = { step: 0, draws: 0, epochLoss: 0, epochCorrect: 0, bestAccuracy: 0 };
-  return new Run(config, data, prepare, model, makeOptimizer(model, config), state, RunFolder.create(out, config));
+  return new Run(config, data, prepare, model, makeOptimizer(model, config), state, folder);
 }
 
 function resumeRun(path: string, out: string | undefined): Run {

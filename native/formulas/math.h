@@ -125,7 +125,7 @@ QM_INLINE VecF32 tanh_of(VecF32 x) {
   p = mul_add(p, z, splat(-0.05372010766f));
   p = mul_add(p, z, splat(0.1333111406f));
   p = mul_add(p, z, splat(-0.3333325986f));
-  p = mul_add(p * z, x, x);
+  p = x == splat(0.0f) ? x : mul_add(p * z, x, x);  // -0 stays -0
   const VecF32 t = exp_of(a + a);
   const VecF32 large = splat(1.0f) - splat(2.0f) / (t + splat(1.0f));
   return a < splat(0.625f) ? p : (x < splat(0.0f) ? -large : large);
@@ -134,8 +134,19 @@ QM_INLINE VecF64 tanh_of(VecF64 x) {
   return per_lane(x, [](double v) { return std::tanh(v); });
 }
 
-/// erfc(t) for t >= 1: exp(-t^2) P(w) w with w = 1 / (t + 2), P fitted at Chebyshev nodes on [1, 10.5] (1.3e-8).
-QM_INLINE VecF32 erfc_tail(VecF32 t) {
+/// e^(-scale x^2), scale a power of 2. It loses no digits to the rounding of x^2: the top bits square exactly, the rest is a small
+/// factor.
+QM_INLINE VecF32 gauss(VecF32 x, float scale) {
+  const VecF32 top = (VecF32)((VecI32)x & splat(int32_t{-4096}));
+  return exp_of(-top * top * splat(scale)) * exp_of((top - x) * (top + x) * splat(scale));
+}
+QM_INLINE VecF64 gauss(VecF64 x, double scale) {
+  const VecF64 top = (VecF64)((VecI64)x & splat(int64_t{-134217728}));  // 26 bits: their square is exact
+  return exp_of(-top * top * splat(scale)) * exp_of((top - x) * (top + x) * splat(scale));
+}
+
+/// e^(t^2) erfc(t) for t >= 1: P(w) w with w = 1 / (t + 2), P fitted at Chebyshev nodes on [1, 10.5] (1.3e-8).
+QM_INLINE VecF32 erfc_scaled(VecF32 t) {
   const VecF32 w = splat(1.0f) / (t + splat(2.0f));
   VecF32 p = mul_add(w, splat(24.1432834f), splat(-29.27303804f));
   p = mul_add(p, w, splat(5.470440866f));
@@ -143,10 +154,7 @@ QM_INLINE VecF32 erfc_tail(VecF32 t) {
   p = mul_add(p, w, splat(2.872987127f));
   p = mul_add(p, w, splat(1.974307584f));
   p = mul_add(p, w, splat(1.128242471f));
-  p = mul_add(p, w, splat(0.5641947409f)) * w;
-  // e^(-t^2) loses no digits to the rounding of t^2: the top bits square exactly, the rest is a small factor
-  const VecF32 top = (VecF32)((VecI32)t & splat(int32_t{-4096}));
-  return p * exp_of(-top * top) * exp_of((top - t) * (top + t));
+  return mul_add(p, w, splat(0.5641947409f)) * w;
 }
 /// The odd polynomial of erf on [-1, 1], divided by x (4e-11).
 QM_INLINE VecF32 erf_series(VecF32 z) {
@@ -178,11 +186,9 @@ constexpr double kErfcTail[] = {
     1.0021219213163715434e-6, -4.6295436626951069573e-7, -2.0725281810800631835e-7,
     9.7989572971960060089e-8,
 };
-QM_INLINE VecF64 erfc_tail(VecF64 t) {
+QM_INLINE VecF64 erfc_scaled(VecF64 t) {
   const VecF64 below = t + splat(3.0);
-  const VecF64 p = polynomial((t - splat(3.0)) / below, kErfcTail) / below;
-  const VecF64 top = (VecF64)((VecI64)t & splat(int64_t{-134217728}));  // 26 bits: their square is exact
-  return p * exp_of(-top * top) * exp_of((top - t) * (top + t));
+  return polynomial((t - splat(3.0)) / below, kErfcTail) / below;
 }
 
 /// Where erfc has vanished: its tail is evaluated up to here.
@@ -193,7 +199,8 @@ template <class V>
 QM_INLINE V erf_of(V x) {
   const V a = abs_of(x);
   const V end = erfc_end(x);
-  const V large = same(x, 1) - erfc_tail(a > end ? end : (a < 1 ? same(x, 1) : a));
+  const V t = a > end ? end : (a < 1 ? same(x, 1) : a);
+  const V large = same(x, 1) - erfc_scaled(t) * gauss(t, 1);
   const V y = a < 1 ? x * erf_series(x * x) : (x < 0 ? -large : large);
   return x == x ? y : x;
 }
@@ -205,7 +212,8 @@ QM_INLINE V normal_cdf(V x) {
   const V a = abs_of(s);
   const V end = erfc_end(x);
   const V half = same(x, 0.5);
-  const V tail = a > end ? same(x, 0) : half * erfc_tail(a < 1 ? same(x, 1) : a);
+  // of x itself: rounding x / sqrt 2 would change e^(-x^2 / 2) by x^2 units
+  const V tail = a > end ? same(x, 0) : half * erfc_scaled(a < 1 ? same(x, 1) : a) * gauss(x, 0.5f);
   const V centre = mul_add(half * s, erf_series(s * s), half);
   const V y = a < 1 ? centre : (s < 0 ? tail : same(x, 1) - tail);
   return x == x ? y : x;

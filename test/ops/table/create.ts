@@ -3,7 +3,7 @@ import * as ops from "../../../lib/ops/index.js";
 import type { DType } from "../../../lib/tensor/dtype.js";
 import { philoxWord } from "../../../lib/util/philox.js";
 import { build, count, type NdArray, nd } from "../../helpers/nd.js";
-import { ALL, type Case, FLOATS, type OpRow, row, SHAPES } from "./row.js";
+import { ALL, type Case, FLOATS, NUMBERS, type OpRow, row, SHAPES } from "./row.js";
 
 type Nested = number | boolean | Nested[];
 /** Plain nested arrays as one array with its shape. */
@@ -17,17 +17,17 @@ const tensor = row<[data: Nested, shape?: readonly number[]]>({
   reference: (_, data, shape) => (shape ? nd(shape, flatten(data).data) : flatten(data)),
   args: (_, [data, shape], dtype) => (shape ? [data, shape, { dtype }] : [data, { dtype }]),
   cases: [
-    { inputs: [], extra: [3] },
+    { inputs: [], extra: [1] },
     { inputs: [], extra: [true] },
     { inputs: [], extra: [[]] },
-    { inputs: [], extra: [[1, 2, 3]] },
+    { inputs: [], extra: [[1, 2, 3]], dtypes: NUMBERS },
     { inputs: [], extra: [[1, 0, 1, 0, 0, 1], [2, 3]] },
-    { inputs: [], extra: [[[1, 2], [3, 4]]] },
+    { inputs: [], extra: [[[1, 2], [3, 4]]], dtypes: NUMBERS },
     { inputs: [], extra: [[[], []]] },
     { inputs: [], extra: [[[[[[[1], [0]]]]]]] },
     { inputs: [], extra: [[true, false]] },
-    { inputs: [], extra: [[[1, 2], [3, 4]], [4, 1]] },
-    { inputs: [], extra: [Array.from({ length: 257 }, (_, k) => k % 100)] },
+    { inputs: [], extra: [[[1, 2], [3, 4]], [4, 1]], dtypes: NUMBERS },
+    { inputs: [], extra: [Array.from({ length: 257 }, (_, k) => k % 100)], dtypes: NUMBERS },
   ].map((c) => ({ ...c, extra: c.extra as [Nested, number[]?] })),
   dtypes: ALL,
   output: (dtype) => dtype,

@@ -53,6 +53,9 @@ function quadRow(op: "quadArrange" | "quadRestore"): OpRow {
         [1, 8, 2],
         [3, 16, 33],
         [2, 64, 7],
+        [1, 12, 3],
+        [1, 256, 1],
+        [5, 4, 31],
         [0, 4, 2],
         [1, 4, 0],
       ] as const

@@ -26,6 +26,10 @@ export interface Case<E extends readonly unknown[]> {
   gradcheck?: boolean;
   /** Default: those of the row. */
   dtypes?: readonly DType[];
+  /** Default: that of the row. */
+  tolerance?: RowTolerance;
+  /** How far a float32 gradient may be from the float64 one, relative to its norm. Default 1e-5. */
+  gradientTolerance?: number;
 }
 
 /** How far a value may be from the float64 reference. In float64 every part of it counts as 1e-12 instead. */
@@ -39,6 +43,8 @@ export interface RowTolerance {
    * within. The sum of |terms| is the reference of the inputs' absolute values.
    */
   terms?: (shapes: readonly (readonly number[])[], ...extra: never[]) => number;
+  /** Of functions of one element: an error of float32 results that is allowed besides. */
+  slack?: (x: number) => number;
 }
 
 export interface ErrorCase {

@@ -1,0 +1,144 @@
+/** Whole runs on a tiny data set: learning, determinism, resuming, and what is left behind. */
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { suite } from "uvu";
+import * as assert from "uvu/assert";
+import { ConfigError, FileError, getThreads, loadSafetensors, memory, setThreads } from "../../lib/index.js";
+import { type StepReport, type TrainOptions, train } from "../../lib/train/index.js";
+import { philoxWord } from "../../lib/util/philox.js";
+import { hashTensors } from "../helpers/hash.js";
+import { writeTinyData } from "../helpers/idx_files.js";
+import { temporaryFolder } from "../helpers/temporary.js";
+
+const trainer = suite("trainer");
+const work = temporaryFolder();
+const data = writeTinyData(join(work, "data"), { train: 100, test: 30, size: 14, classes: 4 });
+const CONFIG: TrainOptions = {
+  data,
+  model: { dims: 8, depths: [2, 1, 1, 1], dropPathRate: 0.2 },
+  imageSize: 16,
+  epochs: 3,
+  batchSize: 16,
+  lr: 4e-3,
+  flip: true,
+  shift: 1,
+  logEvery: 1,
+};
+let folders = 0;
+const newFolder = (): string => join(work, `run-${folders++}`);
+
+function hashOf(folder: string, file = "last.safetensors"): string {
+  const { tensors } = loadSafetensors(join(folder, file));
+  const hash = hashTensors(tensors);
+  for (const t of tensors.values()) t.dispose();
+  return hash;
+}
+
+/** Runs until `step`, then stops as a signal would. */
+async function runUntil(step: number, out: string): Promise<void> {
+  const stop = new AbortController();
+  const result = await train(CONFIG, { out, signal: stop.signal, observer: { step: (at) => at.step === step && stop.abort() } });
+  assert.ok(result.interrupted);
+  assert.is(result.steps, step);
+}
+
+const straight = newFolder();
+let whole = "";
+
+trainer("a run learns, and leaves its configuration, environment, metrics and checkpoints", async () => {
+  const losses: number[] = [];
+  const before = memory.liveTensors;
+  const result = await train(CONFIG, { out: straight, observer: { epoch: (at) => losses.push(at.trainLoss) } });
+  whole = hashOf(straight);
+  assert.is(result.steps, 18);
+  assert.is(losses.length, 3);
+  assert.ok(losses[2] < losses[0], `losses ${losses}`);
+  assert.is(memory.liveTensors, before);
+  for (const name of ["config.json", "environment.json", "metrics.jsonl", "last.safetensors", "best.safetensors"])
+    assert.ok(existsSync(join(straight, name)), name);
+  const lines = readFileSync(join(straight, "metrics.jsonl"), "utf8").trim().split("\n").map((line) => JSON.parse(line));
+  assert.is(lines.filter((line) => "testAccuracy" in line).length, 3);
+  assert.equal(lines.map((line) => line.step).filter((step, k, all) => step !== all[k - 1]), Array.from({ length: 18 }, (_, k) => k + 1));
+});
+
+for (const threads of [1, 2, 3]) {
+  trainer(`the same bits with ${threads} threads`, async () => {
+    const used = getThreads();
+    const out = newFolder();
+    await train({ ...CONFIG, threads }, { out });
+    setThreads(used);
+    assert.is(hashOf(out), whole);
+  });
+}
+
+trainer("evaluation in other batches changes nothing: it moves no random number", async () => {
+  const out = newFolder();
+  await train({ ...CONFIG, evalBatchSize: 7 }, { out });
+  assert.is(hashOf(out), whole);
+});
+
+for (let k = 0; k < 4; k++) {
+  const step = 1 + (philoxWord(3, 0, 0, k) % 17);
+  trainer(`stopped at step ${step} and resumed: the same bits, and no metric twice`, async () => {
+    const out = newFolder();
+    await runUntil(step, out);
+    await train({}, { resume: out });
+    assert.is(hashOf(out), whole);
+    const steps = readFileSync(join(out, "metrics.jsonl"), "utf8").trim().split("\n").map((line) => JSON.parse(line));
+    assert.is(steps.filter((line) => !("testAccuracy" in line)).length, 18);
+  });
+}
+
+trainer("a folder that holds something is refused", async () => {
+  await rejects(() => train(CONFIG, { out: straight }), ConfigError, /not empty/);
+});
+
+trainer("unknown keys and wrong values are named", async () => {
+  await rejects(() => train({ batchsize: 3 } as never), ConfigError, /did you mean batchSize/);
+  await rejects(() => train({ epochs: 0 }), ConfigError, /epochs/);
+  await rejects(() => train({ ...CONFIG, model: "nanoo" as never }), ConfigError, /did you mean nano/);
+  await rejects(() => train({ ...CONFIG, batchSize: 1000 }), ConfigError, /larger than the data set/);
+  await rejects(() => train({ ...CONFIG, data: "mnits" }), ConfigError, /did you mean mnist/);
+});
+
+trainer("a missing, foreign or damaged checkpoint is refused by name", async () => {
+  await rejects(() => train({}, { resume: join(work, "nowhere") }), FileError, /nowhere/);
+  const damaged = join(work, "damaged.safetensors");
+  writeFileSync(damaged, readFileSync(join(straight, "last.safetensors")).subarray(0, 5000));
+  await rejects(() => train({}, { resume: damaged }), FileError, /damaged\.safetensors/);
+  await rejects(() => train({}, { resume: join(work, "data/train-images-idx3-ubyte") }), FileError, /train-images/);
+});
+
+trainer("saves that fail cost a warning; the third in a row ends the run", async () => {
+  const out = newFolder();
+  const warnings: string[] = [];
+  const block = (at: StepReport): void => {
+    if (at.step === 1) mkdirSync(join(out, "last.safetensors")); // a folder where the file should go
+  };
+  await rejects(
+    () => train({ ...CONFIG, saveEvery: 1 }, { out, observer: { step: block, warning: (message) => warnings.push(message) } }),
+    FileError,
+    /last\.safetensors/,
+  );
+  assert.is(warnings.length, 2);
+});
+
+trainer("a loss that is no number ends the run before anything is updated", async () => {
+  const out = newFolder();
+  await rejects(() => train({ ...CONFIG, lr: 1e30, warmup: 0, clip: 1e30 }, { out }), Error, /no finite number/);
+});
+
+async function rejects(fn: () => Promise<unknown>, ErrorClass: new (...args: never[]) => Error, message: RegExp): Promise<void> {
+  const before = memory.liveTensors;
+  try {
+    await fn();
+  } catch (error) {
+    assert.instance(error, ErrorClass);
+    assert.match((error as Error).message, message);
+    assert.is(memory.liveTensors, before, "tensors were left behind");
+    return;
+  }
+  assert.unreachable("nothing was thrown");
+}
+
+trainer.run();
