@@ -4,17 +4,48 @@ export { checkpoint } from "./autograd/checkpoint.js";
 export { type GradcheckOptions, gradcheck } from "./autograd/gradcheck.js";
 export { enableGrad, noGrad } from "./autograd/mode.js";
 export { loadSafetensors, saveSafetensors } from "./io/safetensors.js";
-export { type QuadMambaConfig, type Semantics, VARIANTS, type Variant } from "./models/quadmamba/config.js";
-export { createQuadMamba, type ForwardOptions, QuadMamba } from "./models/quadmamba/model.js";
+export {
+  type QuadMambaConfig,
+  type Semantics,
+  VARIANTS,
+  type Variant,
+} from "./models/quadmamba/config.js";
+export {
+  createQuadMamba,
+  type ForwardOptions,
+  QuadMamba,
+} from "./models/quadmamba/model.js";
 export * as nn from "./nn/index.js";
-export { defineOp, launch, type OpDefinition, type Saved } from "./ops/define.js";
+export {
+  defineOp,
+  launch,
+  type OpDefinition,
+  type Saved,
+} from "./ops/define.js";
 export * from "./ops/index.js";
+
 import "./ops/methods.js";
+
 export { profileMacs } from "./ops/profile.js";
 export * from "./optim/index.js";
 export type { DType, TensorData } from "./tensor/dtype.js";
-export { getThreads, type MemoryStats, memory, setThreads } from "./tensor/memory.js";
-export { type Draw, defaultGenerator, Generator, manualSeed } from "./tensor/random.js";
+export {
+  getThreads,
+  type MemoryStats,
+  memory,
+  setThreads,
+} from "./tensor/memory.js";
+export {
+  type Draw,
+  defaultGenerator,
+  Generator,
+  manualSeed,
+} from "./tensor/random.js";
 export { scope } from "./tensor/scope.js";
-export { type Device, type NestedArray, Tensor, type TensorSpec } from "./tensor/tensor.js";
+export {
+  type Device,
+  type NestedArray,
+  Tensor,
+  type TensorSpec,
+} from "./tensor/tensor.js";
 export * from "./util/errors.js";

@@ -12,7 +12,11 @@ const sanitize = process.argv.includes("sanitize");
 
 const available = (tool) => spawnSync(tool, ["--version"], { stdio: "ignore" }).status === 0;
 const node = (script, args, env) =>
-  spawnSync(process.execPath, [script, ...args], { cwd: root, stdio: "inherit", env: { ...process.env, ...env } }).status;
+  spawnSync(process.execPath, [script, ...args], {
+    cwd: root,
+    stdio: "inherit",
+    env: { ...process.env, ...env },
+  }).status;
 
 function fail(message) {
   console.error(`\nquadmamba build: ${message}`);
@@ -21,7 +25,9 @@ function fail(message) {
 
 const compiler = process.env.CXX ?? ["c++", "g++", "clang++"].find(available);
 if (!compiler || !available(compiler))
-  fail(`no C++ compiler found (looked for ${process.env.CXX ?? "c++, g++, clang++"}); install one, such as g++ 10 or later`);
+  fail(
+    `no C++ compiler found (looked for ${process.env.CXX ?? "c++, g++, clang++"}); install one, such as g++ 10 or later`,
+  );
 
 if (available("cmake")) {
   const out = sanitize ? "build/asan" : "build";
@@ -36,7 +42,10 @@ if (available("cmake")) {
   if (sanitize) fail("the sanitizer build needs cmake, which was not found");
   const python = process.env.PYTHON ?? "python3";
   for (const tool of [python, "make"])
-    if (!available(tool)) fail(`cmake was not found, and node-gyp needs ${tool}, which is missing too; install cmake, or ${tool}`);
+    if (!available(tool))
+      fail(
+        `cmake was not found, and node-gyp needs ${tool}, which is missing too; install cmake, or ${tool}`,
+      );
   console.log(`quadmamba build: node-gyp (cmake was not found; ${compiler})`);
   // Node's own headers, where they are installed beside it, keep node-gyp from downloading them
   const prefix = dirname(dirname(process.execPath));

@@ -19,5 +19,8 @@ function sources(folder) {
 // The version in package.json, so that everybody's is the same.
 const script = join(dirname(createRequire(import.meta.url).resolve("clang-format/package.json")), "index.js");
 const mode = process.argv.includes("--write") ? ["-i"] : ["--dry-run", "--Werror"];
-const result = spawnSync(process.execPath, [script, ...mode, "--style=file", ...sources(here)], { cwd: here, stdio: "inherit" });
+const result = spawnSync(process.execPath, [script, ...mode, "--style=file", ...sources(here)], {
+  cwd: here,
+  stdio: "inherit",
+});
 process.exit(result.status ?? 1);

@@ -15,7 +15,11 @@ export function fail(message) {
 }
 
 export function run(command, args, options = {}) {
-  const result = spawnSync(command, args, { cwd: root, stdio: "inherit", ...options });
+  const result = spawnSync(command, args, {
+    cwd: root,
+    stdio: "inherit",
+    ...options,
+  });
   if (result.error) fail(`${command} could not be started: ${result.error.message}`);
   return result.status ?? 1;
 }
@@ -50,9 +54,13 @@ function ensure(name, output, sources, build) {
 
 function main() {
   const [major, minor] = process.versions.node.split(".").map(Number);
-  if (major < 20 || (major === 20 && minor < 19)) fail(`needs Node 20.19 or later, this is ${process.versions.node}`);
+  if (major < 20 || (major === 20 && minor < 19))
+    fail(`needs Node 20.19 or later, this is ${process.versions.node}`);
 
-  if (!existsSync(join(root, "node_modules/typescript")) || !existsSync(join(root, "node_modules/node-addon-api"))) {
+  if (
+    !existsSync(join(root, "node_modules/typescript")) ||
+    !existsSync(join(root, "node_modules/node-addon-api"))
+  ) {
     console.log("quadmamba setup: installing packages");
     // `prepare` would call this script again; the steps below follow anyway.
     const lock = existsSync(join(root, "package-lock.json"));
@@ -65,7 +73,8 @@ function main() {
   const sources = ["lib", "test", "bench", "examples", "tsconfig.json", "package.json"];
   ensure("typescript", "dist/lib/index.js", sources, () => {
     console.log("quadmamba setup: compiling TypeScript");
-    if (run(process.execPath, [join(root, "node_modules/typescript/bin/tsc"), "-p", "."]) !== 0) fail("tsc found errors");
+    if (run(process.execPath, [join(root, "node_modules/typescript/bin/tsc"), "-p", "."]) !== 0)
+      fail("tsc found errors");
   });
 }
 

@@ -5,12 +5,19 @@ import { fileURLToPath } from "node:url";
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const run = (command, args, env = {}) =>
-  spawnSync(command, args, { cwd: root, stdio: "inherit", env: { ...process.env, ...env } }).status ?? 1;
+  spawnSync(command, args, {
+    cwd: root,
+    stdio: "inherit",
+    env: { ...process.env, ...env },
+  }).status ?? 1;
 
 if (run(process.execPath, [join(root, "native/build.mjs"), "sanitize"]) !== 0) process.exit(1);
 
 const compiler = process.env.CXX ?? "c++";
-const runtime = (name) => spawnSync(compiler, [`-print-file-name=${name}`], { encoding: "utf8" }).stdout.trim();
+const runtime = (name) =>
+  spawnSync(compiler, [`-print-file-name=${name}`], {
+    encoding: "utf8",
+  }).stdout.trim();
 process.exit(
   run(process.execPath, [join(root, "dist/test/run.js"), ...process.argv.slice(2)], {
     QUADMAMBA_ADDON: join(root, "build/asan/Release/quadmamba.node"),

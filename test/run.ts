@@ -8,7 +8,11 @@ import { fileURLToPath, pathToFileURL } from "node:url";
 
 /** What uvu queues for a suite: [error text or true, passed, skipped, total]. */
 type SuiteRun = () => Promise<[string | boolean, number, number, number]>;
-const uvu = globalThis as unknown as { UVU_DEFER: number; UVU_INDEX: number; UVU_QUEUE: SuiteRun[][] };
+const uvu = globalThis as unknown as {
+  UVU_DEFER: number;
+  UVU_INDEX: number;
+  UVU_QUEUE: SuiteRun[][];
+};
 
 const here = dirname(fileURLToPath(import.meta.url));
 const words = process.argv.slice(2);

@@ -15,7 +15,10 @@ export interface PlainScanInputs {
 }
 
 /** y [batch, length, channels], and the states after every step for the way back. */
-export function plainScan(s: PlainScanInputs): { y: Float32Array; h: Float32Array } {
+export function plainScan(s: PlainScanInputs): {
+  y: Float32Array;
+  h: Float32Array;
+} {
   const { batch, length, channels, states, u, delta, A, B, C } = s;
   const y = new Float32Array(batch * length * channels);
   const h = new Float32Array(batch * length * channels * states);
@@ -27,7 +30,8 @@ export function plainScan(s: PlainScanInputs): { y: Float32Array; h: Float32Arra
         let sum = 0;
         for (let n = 0; n < states; n++) {
           const before = t === 0 ? 0 : h[(at - channels) * states + n];
-          const now = Math.exp(step * A[c * states + n]) * before + step * B[(b * length + t) * states + n] * u[at];
+          const now =
+            Math.exp(step * A[c * states + n]) * before + step * B[(b * length + t) * states + n] * u[at];
           h[at * states + n] = now;
           sum += C[(b * length + t) * states + n] * now;
         }

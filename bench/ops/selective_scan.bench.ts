@@ -20,13 +20,27 @@ export async function run(): Promise<void> {
     };
     const tensors = Object.values(inputs);
     const [u, delta, A, B, C] = tensors as [Tensor, Tensor, Tensor, Tensor, Tensor];
-    const arrays = Object.fromEntries(Object.entries(inputs).map(([key, t]) => [key, t.toTypedArray() as Float32Array]));
-    const plain = { batch, length, channels, states, ...(arrays as Record<keyof typeof inputs, Float32Array>) };
+    const arrays = Object.fromEntries(
+      Object.entries(inputs).map(([key, t]) => [key, t.toTypedArray() as Float32Array]),
+    );
+    const plain = {
+      batch,
+      length,
+      channels,
+      states,
+      ...(arrays as Record<keyof typeof inputs, Float32Array>),
+    };
     const dy = new Float32Array(batch * length * channels).fill(1);
-    const forward: Case = { name: "fused", run: () => scope(() => void noGrad(() => selectiveScan(u, delta, A, B, C))) };
+    const forward: Case = {
+      name: "fused",
+      run: () => scope(() => void noGrad(() => selectiveScan(u, delta, A, B, C))),
+    };
     const elements = batch * length * channels * states;
     const shape = `${name}: ${batch} x ${length} x ${channels}, N ${states}`;
-    await compare(`scan forward, ${shape}`, elements, [forward, { name: "plain TypeScript", run: () => void plainScan(plain) }]);
+    await compare(`scan forward, ${shape}`, elements, [
+      forward,
+      { name: "plain TypeScript", run: () => void plainScan(plain) },
+    ]);
 
     for (const t of tensors) t.requiresGrad = true;
     const both: Case = {
@@ -42,7 +56,10 @@ export async function run(): Promise<void> {
     };
     await compare(`scan forward + backward, ${shape}`, elements, [
       both,
-      { name: "plain TypeScript", run: () => void plainScanBackward(plain, plainScan(plain).h, dy) },
+      {
+        name: "plain TypeScript",
+        run: () => void plainScanBackward(plain, plainScan(plain).h, dy),
+      },
     ]);
     for (const t of tensors) t.dispose();
   }

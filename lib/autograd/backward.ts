@@ -52,11 +52,13 @@ export function grad(
 ): (Tensor | null)[] {
   requireTensor("grad", "output", output);
   requireOptions("grad", options, ["retainGraph", "gradient"]);
-  if (!Array.isArray(inputs)) throw new ArgumentError("grad", "inputs are not valid", "an array of tensors", show(inputs));
+  if (!Array.isArray(inputs))
+    throw new ArgumentError("grad", "inputs are not valid", "an array of tensors", show(inputs));
   const wanted = new Map<Tensor | Node, Tensor | null>();
   for (const input of inputs) {
     requireTensor("grad", "input", input);
-    if (!input.requiresGrad) throw new AutogradError("grad", "an input does not require a gradient", "requiresGrad = true");
+    if (!input.requiresGrad)
+      throw new AutogradError("grad", "an input does not require a gradient", "requiresGrad = true");
     wanted.set(nodeOf(input) ?? input, null);
   }
   walk("grad", output, options.gradient, options.retainGraph ?? false, wanted);
@@ -124,9 +126,18 @@ function walk(
 ): void {
   root.handle(op);
   if (!root.requiresGrad)
-    throw new AutogradError(op, "the tensor does not require a gradient", "a result of ops on tensors with requiresGrad");
+    throw new AutogradError(
+      op,
+      "the tensor does not require a gradient",
+      "a result of ops on tensors with requiresGrad",
+    );
   if (gradient === undefined && root.size !== 1)
-    throw new AutogradError(op, "a gradient must be given", "a tensor of one element, or its gradient", describe(root));
+    throw new AutogradError(
+      op,
+      "a gradient must be given",
+      "a tensor of one element, or its gradient",
+      describe(root),
+    );
   if (gradient !== undefined) {
     requireTensor(op, "gradient", gradient);
     if (!sameShape(gradient.shape, root.shape) || gradient.dtype !== root.dtype)
@@ -171,21 +182,27 @@ function fit(node: Node, k: number, dx: Tensor): Tensor {
   return sameShape(dx.shape, shape) ? dx : arithmetic.sumTo(dx, shape);
 }
 
-function deliver(edge: Edge, dx: Tensor, pending: Pending, wanted: Map<Tensor | Node, Tensor | null> | null): void {
-  if (edge instanceof Node) return pending.push(edge, dx);
-  if (!isTensor(edge)) return pending.drop(dx);
-  const before = wanted ? wanted.get(edge) : edge.grad;
-  if (wanted && !wanted.has(edge)) return pending.drop(dx);
-  let total: Tensor;
-  if (before) {
-    total = arithmetic.add(before, dx).keep();
-    before.dispose();
-    pending.drop(dx);
-  } else {
-    total = pending.take(dx);
+function deliver(
+  edge: Edge,
+  dx: Tensor,
+  pending: Pending,
+  wanted: Map<Tensor | Node, Tensor | null> | null,
+): void {
+  if (edge instanceof Node) pending.push(edge, dx);
+  else if (!isTensor(edge) || (wanted && !wanted.has(edge))) pending.drop(dx);
+  else {
+    const before = wanted ? wanted.get(edge) : edge.grad;
+    let total: Tensor;
+    if (before) {
+      total = arithmetic.add(before, dx).keep();
+      before.dispose();
+      pending.drop(dx);
+    } else {
+      total = pending.take(dx);
+    }
+    if (wanted) wanted.set(edge, total);
+    else edge.grad = total;
   }
-  if (wanted) wanted.set(edge, total);
-  else edge.grad = total;
 }
 
 /** The nodes below `root`, youngest first: an order in which every gradient is complete before it is passed on. */
@@ -204,7 +221,12 @@ function reachable(root: Node | null): Node[] {
 export function requireGrad(t: Tensor, value = true): Tensor {
   requireTensor("requiresGrad", "tensor", t);
   if (value && !isFloat(t.dtype))
-    throw new AutogradError("requiresGrad", "only floating tensors have gradients", "float32 or float64", t.dtype);
+    throw new AutogradError(
+      "requiresGrad",
+      "only floating tensors have gradients",
+      "float32 or float64",
+      t.dtype,
+    );
   if (t.node) throw new AutogradError("requiresGrad", "the tensor is the result of a recorded op", "a leaf");
   t.requiresGrad = value;
   return t;

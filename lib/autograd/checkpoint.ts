@@ -17,11 +17,15 @@ export function checkpoint(fn: (...inputs: Tensor[]) => Tensor, ...inputs: Tenso
   if (!gradEnabled()) return fn(...inputs);
   const { seed, counter } = defaultGenerator;
   const output = scope(() => noGrad(() => fn(...inputs)));
-  if (!isTensor(output)) throw new ArgumentError("checkpoint", "fn returned no tensor", "a Tensor", show(output));
+  if (!isTensor(output))
+    throw new ArgumentError("checkpoint", "fn returned no tensor", "a Tensor", show(output));
   const saved = inputs.map((t) => retain(t, "checkpoint"));
   const needs = inputs.map((t) => t.requiresGrad);
   const rule = (dy: Tensor): (Tensor | null)[] => {
-    const after = { seed: defaultGenerator.seed, counter: defaultGenerator.counter };
+    const after = {
+      seed: defaultGenerator.seed,
+      counter: defaultGenerator.counter,
+    };
     Object.assign(defaultGenerator, { seed, counter });
     try {
       return enableGrad(() => {

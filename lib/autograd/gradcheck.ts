@@ -20,17 +20,24 @@ export interface GradcheckOptions {
  * @returns true; otherwise throws
  * @throws {AutogradError} naming the first entry that differs, with both values
  */
-export function gradcheck(fn: (...inputs: Tensor[]) => Tensor, inputs: readonly Tensor[], options: GradcheckOptions = {}): boolean {
+export function gradcheck(
+  fn: (...inputs: Tensor[]) => Tensor,
+  inputs: readonly Tensor[],
+  options: GradcheckOptions = {},
+): boolean {
   const op = "gradcheck";
   requireFunction(op, "fn", fn);
   requireOptions(op, options, ["eps", "rtol", "atol"]);
   const eps = requireNumber(op, "eps", options.eps ?? 1e-6, Number.MIN_VALUE);
   const rtol = requireNumber(op, "rtol", options.rtol ?? 1e-6, 0);
   const atol = requireNumber(op, "atol", options.atol ?? 1e-7, 0);
-  if (!Array.isArray(inputs)) throw new ArgumentError(op, "inputs are not valid", "an array of tensors", show(inputs));
+  if (!Array.isArray(inputs))
+    throw new ArgumentError(op, "inputs are not valid", "an array of tensors", show(inputs));
   const checked = inputs.filter((t) => requireTensor(op, "input", t).requiresGrad);
-  if (checked.length === 0) throw new AutogradError(op, "no input requires a gradient", "requiresGrad on at least one");
-  for (const t of checked) if (t.dtype !== "float64") throw new DTypeError(op, "an input is not float64", "float64", t.dtype);
+  if (checked.length === 0)
+    throw new AutogradError(op, "no input requires a gradient", "requiresGrad on at least one");
+  for (const t of checked)
+    if (t.dtype !== "float64") throw new DTypeError(op, "an input is not float64", "float64", t.dtype);
 
   scope(() => {
     const output = fn(...inputs);
@@ -65,8 +72,14 @@ function jacobianRows(output: Tensor, inputs: readonly Tensor[]): (Float64Array 
     unit.fill(0);
     unit[row] = 1;
     return scope(() => {
-      const gradient = fromTypedArray("gradcheck", unit, { shape: output.shape, dtype: "float64", device: output.device });
-      return grad(output, inputs, { gradient, retainGraph: true }).map((g) => (g ? (g.toTypedArray() as Float64Array) : null));
+      const gradient = fromTypedArray("gradcheck", unit, {
+        shape: output.shape,
+        dtype: "float64",
+        device: output.device,
+      });
+      return grad(output, inputs, { gradient, retainGraph: true }).map((g) =>
+        g ? (g.toTypedArray() as Float64Array) : null,
+      );
     });
   });
 }

@@ -20,19 +20,36 @@ export function addEval(program: Command): void {
       if (options.threads) setThreads(options.threads);
       const checkpoint = loadCheckpoint(path);
       const data = loadDataset(options.data ?? checkpoint.config.data);
-      if (data.classes.length !== checkpoint.model.numClasses || data.test.channels !== checkpoint.model.inChannels)
-        throw new FileError("eval", `${path} was trained on other data`, `${checkpoint.model.numClasses} classes, ${checkpoint.model.inChannels} channels`, `${data.classes.length} and ${data.test.channels}`);
+      if (
+        data.classes.length !== checkpoint.model.numClasses ||
+        data.test.channels !== checkpoint.model.inChannels
+      )
+        throw new FileError(
+          "eval",
+          `${path} was trained on other data`,
+          `${checkpoint.model.numClasses} classes, ${checkpoint.model.inChannels} channels`,
+          `${data.classes.length} and ${data.test.channels}`,
+        );
       const model = modelOf(checkpoint);
       console.log(deviceLine());
       const result = await evaluate(model, data.test, checkpoint.prepare, options.batchSize);
-      console.log(`data     ${data.name}: ${data.test.count} test images on ${checkpoint.prepare.size} x ${checkpoint.prepare.size}`);
-      console.log(`top-1 ${percent(result.top1)}, top-5 ${percent(result.top5)}, loss ${result.loss.toFixed(4)}, ${Math.round(result.imagesPerSecond)} images/s in batches of ${options.batchSize}`);
+      console.log(
+        `data     ${data.name}: ${data.test.count} test images on ${checkpoint.prepare.size} x ${checkpoint.prepare.size}`,
+      );
+      console.log(
+        `top-1 ${percent(result.top1)}, top-5 ${percent(result.top5)}, loss ${result.loss.toFixed(4)}, ${Math.round(result.imagesPerSecond)} images/s in batches of ${options.batchSize}`,
+      );
       console.log("\nclass           accuracy  most often taken for");
       result.confusion.forEach((row, label) => {
         const total = row.reduce((a, b) => a + b, 0);
-        const [wrong] = row.map((n, k) => ({ n, k })).filter(({ k }) => k !== label).sort((a, b) => b.n - a.n);
+        const [wrong] = row
+          .map((n, k) => ({ n, k }))
+          .filter(({ k }) => k !== label)
+          .sort((a, b) => b.n - a.n);
         const confused = wrong && wrong.n > 0 ? `${data.classes[wrong.k]} (${wrong.n})` : "-";
-        console.log(`${data.classes[label].padEnd(14)} ${percent(total > 0 ? row[label] / total : 0).padStart(9)}  ${confused}`);
+        console.log(
+          `${data.classes[label].padEnd(14)} ${percent(total > 0 ? row[label] / total : 0).padStart(9)}  ${confused}`,
+        );
       });
       model.dispose();
       disposeCheckpoint(checkpoint);

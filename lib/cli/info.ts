@@ -16,21 +16,33 @@ export function addInfo(program: Command): void {
       "after",
       "\nMACs count convolutions and linear maps, 5 per layer-norm element, and 9 L D N + L D per selective scan.\n\nExample:\n  quadmamba info small --size 224",
     )
-    .action((name: string | undefined, { size, classes, channels }: { size: number; classes: number; channels: number }) => {
-      const make = (variant: string) => createQuadMamba({ variant: variant as Variant, numClasses: classes, inChannels: channels });
-      if (name !== undefined) {
-        const model = make(name);
-        for (const line of modelTable(model, size, 3)) console.log(line);
-        return model.dispose();
-      }
-      console.log(`variant  parameters    MACs at ${size} x ${size}`);
-      for (const variant of Object.keys(VARIANTS)) {
-        const model = make(variant);
-        const costs = modelCosts(model, size, 1);
-        const parameters = costs.reduce((sum, cost) => sum + cost.parameters, 0);
-        const macs = costs.reduce((sum, cost) => sum + cost.macs, 0);
-        console.log(`${variant.padEnd(7)}  ${parameters.toLocaleString("en-US").padStart(10)}    ${formatMacs(macs)}`);
-        model.dispose();
-      }
-    });
+    .action(
+      (
+        name: string | undefined,
+        { size, classes, channels }: { size: number; classes: number; channels: number },
+      ) => {
+        const make = (variant: string) =>
+          createQuadMamba({
+            variant: variant as Variant,
+            numClasses: classes,
+            inChannels: channels,
+          });
+        if (name !== undefined) {
+          const model = make(name);
+          for (const line of modelTable(model, size, 3)) console.log(line);
+          return model.dispose();
+        }
+        console.log(`variant  parameters    MACs at ${size} x ${size}`);
+        for (const variant of Object.keys(VARIANTS)) {
+          const model = make(variant);
+          const costs = modelCosts(model, size, 1);
+          const parameters = costs.reduce((sum, cost) => sum + cost.parameters, 0);
+          const macs = costs.reduce((sum, cost) => sum + cost.macs, 0);
+          console.log(
+            `${variant.padEnd(7)}  ${parameters.toLocaleString("en-US").padStart(10)}    ${formatMacs(macs)}`,
+          );
+          model.dispose();
+        }
+      },
+    );
 }

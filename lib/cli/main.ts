@@ -21,7 +21,8 @@ async function main(): Promise<void> {
     .showHelpAfterError("(--help shows what there is)")
     .exitOverride();
   for (const add of [addTrain, addEval, addPredict, addInfo, addDoctor]) add(program);
-  for (const command of program.commands) command.exitOverride().showHelpAfterError("(--help shows what there is)");
+  for (const command of program.commands)
+    command.exitOverride().showHelpAfterError("(--help shows what there is)");
   try {
     await program.parseAsync();
   } catch (error) {

@@ -29,10 +29,23 @@ export function addPredict(program: Command): void {
         try {
           const pixels = await decode(file, checkpoint, options.invert ?? false);
           const { size } = checkpoint.prepare;
-          const data = { images: pixels, labels: new Uint8Array(1), count: 1, height: size, width: size, channels: checkpoint.model.inChannels };
-          const probabilities = scope(() => noGrad(() => softmax(model.forward(batchOf(data, [0], checkpoint.prepare).images)).toTypedArray()));
+          const data = {
+            images: pixels,
+            labels: new Uint8Array(1),
+            count: 1,
+            height: size,
+            width: size,
+            channels: checkpoint.model.inChannels,
+          };
+          const probabilities = scope(() =>
+            noGrad(() =>
+              softmax(model.forward(batchOf(data, [0], checkpoint.prepare).images)).toTypedArray(),
+            ),
+          );
           const best = rank(probabilities as Float32Array).slice(0, options.top);
-          console.log(`${file}: ${best.map((k) => `${checkpoint.classes[k]} ${percent(Number(probabilities[k]))}`).join(", ")}`);
+          console.log(
+            `${file}: ${best.map((k) => `${checkpoint.classes[k]} ${percent(Number(probabilities[k]))}`).join(", ")}`,
+          );
         } catch (error) {
           if (!(error instanceof FileError)) throw error;
           console.error(`error: ${error.message}`);
@@ -47,16 +60,30 @@ export function addPredict(program: Command): void {
 /** An image as the model's square of bytes: fitted whole, on black. */
 async function decode(file: string, { prepare, model }: Checkpoint, invert: boolean): Promise<Uint8Array> {
   try {
-    let image = sharp(file, { limitInputPixels: MAX_PIXELS }).rotate().flatten({ background: invert ? "white" : "black" });
+    let image = sharp(file, { limitInputPixels: MAX_PIXELS })
+      .rotate()
+      .flatten({ background: invert ? "white" : "black" });
     image = model.inChannels === 1 ? image.greyscale() : image.toColourspace("srgb");
     if (invert) image = image.negate({ alpha: false });
-    const square = { width: prepare.size, height: prepare.size, fit: "contain", background: "black" } as const;
-    const { data, info } = await sharp(await image.png().toBuffer()).resize(square).raw().toBuffer({ resolveWithObject: true });
+    const square = {
+      width: prepare.size,
+      height: prepare.size,
+      fit: "contain",
+      background: "black",
+    } as const;
+    const { data, info } = await sharp(await image.png().toBuffer())
+      .resize(square)
+      .raw()
+      .toBuffer({ resolveWithObject: true });
     const pixels = new Uint8Array(prepare.size * prepare.size * model.inChannels);
     for (let k = 0; k < prepare.size * prepare.size; k++)
-      for (let c = 0; c < model.inChannels; c++) pixels[k * model.inChannels + c] = data[k * info.channels + Math.min(c, info.channels - 1)];
+      for (let c = 0; c < model.inChannels; c++)
+        pixels[k * model.inChannels + c] = data[k * info.channels + Math.min(c, info.channels - 1)];
     return pixels;
   } catch (error) {
-    throw new FileError("predict", `${file} could not be decoded: ${(error as Error).message.split("\n")[0]}`);
+    throw new FileError(
+      "predict",
+      `${file} could not be decoded: ${(error as Error).message.split("\n")[0]}`,
+    );
   }
 }

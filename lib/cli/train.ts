@@ -17,7 +17,11 @@ export function addTrain(program: Command): void {
     .option("--batch-size <n>", "images per step (default: 256)", wholeNumber(1))
     .option("--lr <rate>", "peak learning rate (default: 1e-3)", positiveNumber)
     .option("--weight-decay <rate>", "decoupled weight decay (default: 0.05)", positiveNumber)
-    .option("--image-size <pixels>", "side of the square that images are centred on (default: 32)", wholeNumber(8))
+    .option(
+      "--image-size <pixels>",
+      "side of the square that images are centred on (default: 32)",
+      wholeNumber(8),
+    )
     .option("--seed <n>", "seed of everything random (default: 0)", wholeNumber(0))
     .option("--threads <n>", "CPU threads (default: all cores); results do not depend on it", wholeNumber(1))
     .option("--save-every <steps>", "save between epochs too", wholeNumber(0))
@@ -36,13 +40,22 @@ Examples:
     )
     .action(async ({ config, out, resume, ...flags }: Record<string, unknown>) => {
       if (resume !== undefined && (config !== undefined || Object.keys(flags).length > 0))
-        throw new ConfigError("train", "a resumed run keeps its configuration", "--resume alone", Object.keys({ ...flags, ...(config ? { config } : {}) }).join(", "));
+        throw new ConfigError(
+          "train",
+          "a resumed run keeps its configuration",
+          "--resume alone",
+          Object.keys({ ...flags, ...(config ? { config } : {}) }).join(", "),
+        );
       const fromFile = config === undefined ? {} : readConfigFile(config as string);
       await runTraining({ ...fromFile, ...flags }, out as string | undefined, resume as string | undefined);
     });
 }
 
-async function runTraining(options: Record<string, unknown>, out: string | undefined, resume: string | undefined): Promise<void> {
+async function runTraining(
+  options: Record<string, unknown>,
+  out: string | undefined,
+  resume: string | undefined,
+): Promise<void> {
   const stop = new AbortController();
   let received: keyof typeof EXIT_BY_SIGNAL | undefined;
   const onSignal = (signal: keyof typeof EXIT_BY_SIGNAL): void => {
@@ -54,8 +67,14 @@ async function runTraining(options: Record<string, unknown>, out: string | undef
   process.on("SIGINT", onSignal);
   process.on("SIGTERM", onSignal);
   try {
-    const result = await train(options, { out, resume, signal: stop.signal, observer: consoleReport() });
-    if (result.interrupted) console.log(`stopped at step ${result.steps}; go on with: quadmamba train --resume ${result.folder}`);
+    const result = await train(options, {
+      out,
+      resume,
+      signal: stop.signal,
+      observer: consoleReport(),
+    });
+    if (result.interrupted)
+      console.log(`stopped at step ${result.steps}; go on with: quadmamba train --resume ${result.folder}`);
     else console.log(`best test accuracy ${percent(result.bestAccuracy)}; saved in ${result.folder}`);
     if (received) process.exitCode = EXIT_BY_SIGNAL[received];
   } finally {

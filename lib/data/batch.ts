@@ -1,7 +1,7 @@
-import { ArgumentError } from "../util/errors.js";
-import { permutation, philoxUniform, STREAM } from "../util/philox.js";
 import { tensor } from "../ops/index.js";
 import type { Tensor } from "../tensor/tensor.js";
+import { ArgumentError } from "../util/errors.js";
+import { permutation, philoxUniform, STREAM } from "../util/philox.js";
 import type { ImageDataset } from "./dataset.js";
 
 /** Mean and standard deviation of all pixels, on the scale from 0 to 1. */
@@ -19,7 +19,10 @@ export function measureNormalisation({ images }: ImageDataset): Normalisation {
     squares += n * (value / 255) ** 2;
   });
   const mean = sum / images.length;
-  return { mean, std: Math.sqrt(Math.max(squares / images.length - mean * mean, 1e-12)) };
+  return {
+    mean,
+    std: Math.sqrt(Math.max(squares / images.length - mean * mean, 1e-12)),
+  };
 }
 
 export interface Preparation extends Normalisation {
@@ -45,11 +48,21 @@ export interface Batch {
 }
 
 /** The images of the given samples, prepared; with `augmentation`, randomly changed first. */
-export function batchOf(data: ImageDataset, samples: ArrayLike<number>, prepare: Preparation, augmentation?: Augmentation): Batch {
+export function batchOf(
+  data: ImageDataset,
+  samples: ArrayLike<number>,
+  prepare: Preparation,
+  augmentation?: Augmentation,
+): Batch {
   const { height, width, channels } = data;
   const { size, mean, std } = prepare;
   if (size < height || size < width)
-    throw new ArgumentError("batchOf", "images do not fit the square", `at most ${size} x ${size} pixels`, `${height} x ${width}`);
+    throw new ArgumentError(
+      "batchOf",
+      "images do not fit the square",
+      `at most ${size} x ${size} pixels`,
+      `${height} x ${width}`,
+    );
   // One value per byte, computed once: the loop below only copies.
   const scaled = Float32Array.from({ length: 256 }, (_, value) => (value / 255 - mean) / std);
   const pixels = new Float32Array(samples.length * size * size * channels).fill(scaled[0]);
@@ -57,7 +70,9 @@ export function batchOf(data: ImageDataset, samples: ArrayLike<number>, prepare:
   for (let k = 0; k < samples.length; k++) {
     const sample = samples[k];
     labels[k] = data.labels[sample];
-    const { mirrored, down, right } = augmentation ? changesOf(augmentation, sample) : { mirrored: false, down: 0, right: 0 };
+    const { mirrored, down, right } = augmentation
+      ? changesOf(augmentation, sample)
+      : { mirrored: false, down: 0, right: 0 };
     const top = clampTo(Math.floor((size - height) / 2) + down, size - height);
     const left = clampTo(Math.floor((size - width) / 2) + right, size - width);
     for (let row = 0; row < height; row++) {
@@ -65,11 +80,15 @@ export function batchOf(data: ImageDataset, samples: ArrayLike<number>, prepare:
       const to = ((k * size + top + row) * size + left) * channels;
       for (let column = 0; column < width; column++) {
         const source = from + (mirrored ? width - 1 - column : column) * channels;
-        for (let c = 0; c < channels; c++) pixels[to + column * channels + c] = scaled[data.images[source + c]];
+        for (let c = 0; c < channels; c++)
+          pixels[to + column * channels + c] = scaled[data.images[source + c]];
       }
     }
   }
-  return { images: tensor(pixels, [samples.length, size, size, channels]), labels: tensor(labels) };
+  return {
+    images: tensor(pixels, [samples.length, size, size, channels]),
+    labels: tensor(labels),
+  };
 }
 
 function clampTo(value: number, max: number): number {

@@ -24,7 +24,18 @@ export interface DataSource {
 }
 
 const DIGITS = Array.from({ length: 10 }, (_, k) => String(k));
-const CLOTHES = ["T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"];
+const CLOTHES = [
+  "T-shirt",
+  "trouser",
+  "pullover",
+  "dress",
+  "coat",
+  "sandal",
+  "shirt",
+  "sneaker",
+  "bag",
+  "ankle boot",
+];
 const FASHION_FOLDER = "/usr/share/datasets/fashion-mnist";
 const NAMES = ["mnist", "fashion-mnist", "idx:DIR"];
 
@@ -37,12 +48,20 @@ export function loadDataset(name: string): DataSource {
   if (name === "mnist") return fromFolder(name, mnistFolder(), DIGITS);
   if (name === "fashion-mnist") {
     if (!existsSync(FASHION_FOLDER))
-      throw new FileError("loadDataset", `${FASHION_FOLDER} is missing: install it (apt-get install dataset-fashion-mnist), or give a folder (--data idx:DIR)`);
+      throw new FileError(
+        "loadDataset",
+        `${FASHION_FOLDER} is missing: install it (apt-get install dataset-fashion-mnist), or give a folder (--data idx:DIR)`,
+      );
     return fromFolder(name, FASHION_FOLDER, CLOTHES);
   }
   if (typeof name === "string" && name.startsWith("idx:")) return fromFolder(name, name.slice(4), undefined);
   const hint = typeof name === "string" ? nearest(name, NAMES) : undefined;
-  throw new ConfigError("loadDataset", `unknown data set${hint ? ` (did you mean ${hint}?)` : ""}`, NAMES.join(", "), show(name));
+  throw new ConfigError(
+    "loadDataset",
+    `unknown data set${hint ? ` (did you mean ${hint}?)` : ""}`,
+    NAMES.join(", "),
+    show(name),
+  );
 }
 
 function mnistFolder(): string {
@@ -58,11 +77,27 @@ function fromFolder(name: string, folder: string, names: readonly string[] | und
   const test = readSplit(folder, "t10k");
   for (const key of ["height", "width", "channels"] as const)
     if (train[key] !== test[key])
-      throw new FileError("loadDataset", `${folder}: train and test images differ in ${key}`, `${train[key]}`, `${test[key]}`);
-  const count = Math.max(...[train, test].map((split) => split.labels.reduce((a, b) => Math.max(a, b), 0))) + 1;
+      throw new FileError(
+        "loadDataset",
+        `${folder}: train and test images differ in ${key}`,
+        `${train[key]}`,
+        `${test[key]}`,
+      );
+  const count =
+    Math.max(...[train, test].map((split) => split.labels.reduce((a, b) => Math.max(a, b), 0))) + 1;
   if (names && count > names.length)
-    throw new FileError("loadDataset", `${folder}: a label is out of range`, `labels from 0 to ${names.length - 1}`, `${count - 1}`);
-  return { name, train, test, classes: names ?? Array.from({ length: count }, (_, k) => String(k)) };
+    throw new FileError(
+      "loadDataset",
+      `${folder}: a label is out of range`,
+      `labels from 0 to ${names.length - 1}`,
+      `${count - 1}`,
+    );
+  return {
+    name,
+    train,
+    test,
+    classes: names ?? Array.from({ length: count }, (_, k) => String(k)),
+  };
 }
 
 function readSplit(folder: string, prefix: "train" | "t10k"): ImageDataset {
@@ -71,19 +106,44 @@ function readSplit(folder: string, prefix: "train" | "t10k"): ImageDataset {
   const images = readIdx(imagesPath);
   const labels = readIdx(labelsPath);
   if (images.dtype !== "uint8" || images.shape.length !== 3)
-    throw new FileError("loadDataset", `${imagesPath}: holds no images`, "bytes of [count, height, width]", `${images.dtype} ${show(images.shape)}`);
+    throw new FileError(
+      "loadDataset",
+      `${imagesPath}: holds no images`,
+      "bytes of [count, height, width]",
+      `${images.dtype} ${show(images.shape)}`,
+    );
   if (labels.dtype !== "uint8" || labels.shape.length !== 1)
-    throw new FileError("loadDataset", `${labelsPath}: holds no labels`, "bytes of [count]", `${labels.dtype} ${show(labels.shape)}`);
+    throw new FileError(
+      "loadDataset",
+      `${labelsPath}: holds no labels`,
+      "bytes of [count]",
+      `${labels.dtype} ${show(labels.shape)}`,
+    );
   const [count, height, width] = images.shape;
   if (labels.shape[0] !== count)
-    throw new FileError("loadDataset", `${labelsPath}: has another count than the images`, `${count} labels`, `${labels.shape[0]}`);
-  if (count === 0) throw new FileError("loadDataset", `${imagesPath}: is empty`, "at least one image", "none");
-  return { images: images.data as Uint8Array, labels: labels.data as Uint8Array, count, height, width, channels: 1 };
+    throw new FileError(
+      "loadDataset",
+      `${labelsPath}: has another count than the images`,
+      `${count} labels`,
+      `${labels.shape[0]}`,
+    );
+  if (count === 0)
+    throw new FileError("loadDataset", `${imagesPath}: is empty`, "at least one image", "none");
+  return {
+    images: images.data as Uint8Array,
+    labels: labels.data as Uint8Array,
+    count,
+    height,
+    width,
+    channels: 1,
+  };
 }
 
 /** The file of a usual name: `train-images-idx3-ubyte` or `train-images.idx3-ubyte`, with or without .gz. */
 function findFile(folder: string, stem: string, rank: number): string {
-  const names = ["-", "."].flatMap((dash) => ["", ".gz"].map((end) => `${stem}${dash}idx${rank}-ubyte${end}`));
+  const names = ["-", "."].flatMap((dash) =>
+    ["", ".gz"].map((end) => `${stem}${dash}idx${rank}-ubyte${end}`),
+  );
   const found = names.map((name) => join(folder, name)).find((path) => existsSync(path));
   if (!found) throw new FileError("loadDataset", `${folder}: a file is missing`, names.join(" or "));
   return found;

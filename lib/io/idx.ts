@@ -19,7 +19,10 @@ export interface IdxArray {
 
 interface ElementType {
   dtype: IdxDType;
-  array: { new (buffer: ArrayBuffer): IdxData; readonly BYTES_PER_ELEMENT: number };
+  array: {
+    new (buffer: ArrayBuffer): IdxData;
+    readonly BYTES_PER_ELEMENT: number;
+  };
 }
 
 /** By type code; 0x0A is not assigned. */
@@ -63,7 +66,11 @@ export function readIdx(path: string): IdxArray {
         bytes.byteLength < fileBytes ? "file is cut short" : "trailing bytes after the elements";
       throw fail(problem, `${fileBytes} bytes for ${type.dtype} ${show(shape)}`, `${bytes.byteLength}`);
     }
-    return { dtype: type.dtype, shape, data: decode(type, bytes.subarray(dataStart)) };
+    return {
+      dtype: type.dtype,
+      shape,
+      data: decode(type, bytes.subarray(dataStart)),
+    };
   } catch (error) {
     throw asFileError(op, path, "cannot be unpacked", error);
   }
@@ -72,7 +79,12 @@ export function readIdx(path: string): IdxArray {
 function readHeader(
   fail: Fail,
   start: Uint8Array,
-): { type: ElementType; shape: number[]; dataStart: number; fileBytes: number } {
+): {
+  type: ElementType;
+  shape: number[];
+  dataStart: number;
+  fileBytes: number;
+} {
   const view = new DataView(start.buffer, start.byteOffset, start.byteLength);
   if (start.byteLength < 4) throw fail("file is too short for a header", "4 bytes", `${start.byteLength}`);
   if (view.getUint16(0) !== 0)
@@ -98,13 +110,19 @@ function requireSmall(fail: Fail, bytes: number): void {
 
 /** The first unpacked bytes: with a sync flush, cut input is no error. */
 function unpackStart(stored: Uint8Array): Uint8Array {
-  return gunzipSync(stored.subarray(0, GZIP_PEEK_BYTES), { finishFlush: constants.Z_SYNC_FLUSH });
+  return gunzipSync(stored.subarray(0, GZIP_PEEK_BYTES), {
+    finishFlush: constants.Z_SYNC_FLUSH,
+  });
 }
 
 function unpack(fail: Fail, stored: Uint8Array, fileBytes: number): Uint8Array {
   try {
     // With `info`, which the type declarations leave out of the result, the engine tells what it consumed.
-    const options = { maxOutputLength: fileBytes, chunkSize: 2 ** 18, info: true };
+    const options = {
+      maxOutputLength: fileBytes,
+      chunkSize: 2 ** 18,
+      info: true,
+    };
     const { buffer, engine } = gunzipSync(stored, options) as unknown as GunzipInfo;
     if (engine.bytesWritten < stored.byteLength) {
       throw fail(

@@ -1,5 +1,5 @@
 /** Tensors in safetensors files. */
-import { type DType, DTYPES, newArray, type TensorData } from "../tensor/dtype.js";
+import { DTYPES, type DType, newArray, type TensorData } from "../tensor/dtype.js";
 import { fromTypedArray, requireTensor, type Tensor } from "../tensor/tensor.js";
 import { ArgumentError, FileError, show } from "../util/errors.js";
 import { readSafetensorsFile, type SafetensorsTensor, writeSafetensorsFile } from "./safetensors_file.js";
@@ -19,8 +19,12 @@ const NAMES: Record<DType, string> = {
  * @returns tensors by name, and the file's metadata
  * @throws {FileError} naming the path, for a file that is missing, damaged, or holds a dtype that tensors do not have
  */
-export function loadSafetensors(path: string): { tensors: Map<string, Tensor>; metadata: Map<string, string> } {
-  if (typeof path !== "string") throw new ArgumentError("loadSafetensors", "path is not valid", "a string", show(path));
+export function loadSafetensors(path: string): {
+  tensors: Map<string, Tensor>;
+  metadata: Map<string, string>;
+} {
+  if (typeof path !== "string")
+    throw new ArgumentError("loadSafetensors", "path is not valid", "a string", show(path));
   const { tensors, metadata } = readSafetensorsFile(path);
   for (const [name, { dtype }] of tensors) dtypeOf(path, name, dtype);
   const loaded = new Map<string, Tensor>();
@@ -30,7 +34,14 @@ export function loadSafetensors(path: string): { tensors: Map<string, Tensor>; m
       const data = newArray(own, bytes.byteLength / DTYPES[own].bytes);
       new Uint8Array(data.buffer).set(bytes);
       if (own === "bool") for (let k = 0; k < data.length; k++) if (data[k] !== 0) data[k] = 1;
-      loaded.set(name, fromTypedArray("loadSafetensors", data, { shape, dtype: own, device: "cpu" }));
+      loaded.set(
+        name,
+        fromTypedArray("loadSafetensors", data, {
+          shape,
+          dtype: own,
+          device: "cpu",
+        }),
+      );
     }
   } catch (error) {
     for (const t of loaded.values()) t.dispose();
@@ -41,7 +52,13 @@ export function loadSafetensors(path: string): { tensors: Map<string, Tensor>; m
 
 function dtypeOf(path: string, name: string, stored: string): DType {
   const found = (Object.keys(NAMES) as DType[]).find((dtype) => NAMES[dtype] === stored);
-  if (!found) throw new FileError("loadSafetensors", `${path}: tensor ${show(name)} has a dtype without a tensor form`, Object.values(NAMES).join(", "), stored);
+  if (!found)
+    throw new FileError(
+      "loadSafetensors",
+      `${path}: tensor ${show(name)} has a dtype without a tensor form`,
+      Object.values(NAMES).join(", "),
+      stored,
+    );
   return found;
 }
 
@@ -57,12 +74,20 @@ export function saveSafetensors(
 ): void {
   const op = "saveSafetensors";
   if (typeof path !== "string") throw new ArgumentError(op, "path is not valid", "a string", show(path));
-  if (tensors === null || typeof tensors !== "object") throw new ArgumentError(op, "tensors are not valid", "a Map or an object", show(tensors));
+  if (tensors === null || typeof tensors !== "object")
+    throw new ArgumentError(op, "tensors are not valid", "a Map or an object", show(tensors));
   const entries = tensors instanceof Map ? [...tensors] : Object.entries(tensors);
   const stored = entries.map(([name, t]): [string, SafetensorsTensor] => {
     const data: TensorData = requireTensor(op, show(name), t).toTypedArray();
     const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
-    return [name, { dtype: NAMES[(t as Tensor).dtype], shape: [...(t as Tensor).shape], bytes }];
+    return [
+      name,
+      {
+        dtype: NAMES[(t as Tensor).dtype],
+        shape: [...(t as Tensor).shape],
+        bytes,
+      },
+    ];
   });
   writeSafetensorsFile(path, new Map(stored), metadata);
 }

@@ -146,7 +146,11 @@ function dtypeOrder(dtype: string): number {
 
 /** By UTF-8 bytes, as the reference library does; the order of JavaScript strings differs above U+D7FF. */
 function sortByName<T>(named: Iterable<readonly [string, T]>): [string, T][] {
-  const keyed = Array.from(named, ([name, value]) => ({ key: Buffer.from(name), name, value }));
+  const keyed = Array.from(named, ([name, value]) => ({
+    key: Buffer.from(name),
+    name,
+    value,
+  }));
   return keyed.sort((a, b) => Buffer.compare(a.key, b.key)).map(({ name, value }) => [name, value]);
 }
 

@@ -73,7 +73,8 @@ export function packageRoot(): string {
   let folder = dirname(fileURLToPath(import.meta.url));
   while (!existsSync(join(folder, "package.json"))) {
     const parent = dirname(folder);
-    if (parent === folder) throw new NativeError("addon", "package.json was not found above the compiled library");
+    if (parent === folder)
+      throw new NativeError("addon", "package.json was not found above the compiled library");
     folder = parent;
   }
   return folder;
@@ -121,11 +122,15 @@ export function translate(op: string, error: unknown): QuadMambaError {
   const message = error instanceof Error ? error.message : String(error);
   const kind = (error as { kind?: string } | null)?.kind;
   const ErrorClass = kind && kind in CLASSES ? CLASSES[kind as keyof typeof CLASSES] : NativeError;
-  const [, named, rest] = /^([A-Za-z][A-Za-z0-9_]*): ([^]*)$/.exec(message) ?? [null, op, message];
+  const [, named, rest] = /^([A-Za-z][A-Za-z0-9_]*): ([\s\S]*)$/.exec(message) ?? [null, op, message];
   return new ErrorClass(named as string, rest as string);
 }
 
 /** The version in package.json. */
 export function packageVersion(): string {
-  return (JSON.parse(readFileSync(join(packageRoot(), "package.json"), "utf8")) as { version: string }).version;
+  return (
+    JSON.parse(readFileSync(join(packageRoot(), "package.json"), "utf8")) as {
+      version: string;
+    }
+  ).version;
 }

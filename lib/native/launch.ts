@@ -31,7 +31,8 @@ export function runKernel(
   attrs: readonly number[],
 ): number[] {
   const kernel = kernels.get(name);
-  if (!kernel) throw new NativeError(name, "the addon has no such kernel; it is older than the library: npm run build");
+  if (!kernel)
+    throw new NativeError(name, "the addon has no such kernel; it is older than the library: npm run build");
   const needed = 3 + inputs.length + outputs.length * 10 + attrs.length;
   if (needed > record.length) record = new Float64Array(needed * 2);
   let at = 0;

@@ -52,15 +52,28 @@ export class Conv2d extends Module {
   bias: Tensor | null;
   readonly #options: Omit<Conv2dLayerOptions, "bias">;
 
-  constructor(inChannels: number, outChannels: number, kernel: number | [number, number], options: Conv2dLayerOptions = {}) {
+  constructor(
+    inChannels: number,
+    outChannels: number,
+    kernel: number | [number, number],
+    options: Conv2dLayerOptions = {},
+  ) {
     super();
     requireInteger("Conv2d", "inChannels", inChannels, 1);
     requireInteger("Conv2d", "outChannels", outChannels, 1);
     requireOptions("Conv2d", options, ["stride", "padding", "dilation", "groups", "bias"]);
-    const [rows, columns] = (Array.isArray(kernel) ? kernel : [kernel, kernel]).map((k) => requireInteger("Conv2d", "kernel", k, 1));
+    const [rows, columns] = (Array.isArray(kernel) ? kernel : [kernel, kernel]).map((k) =>
+      requireInteger("Conv2d", "kernel", k, 1),
+    );
     const { bias = true, ...geometry } = options;
     const groups = requireInteger("Conv2d", "groups", geometry.groups ?? 1, 1);
-    if (inChannels % groups !== 0) throw new ArgumentError("Conv2d", "groups do not divide the channels", `a divisor of ${inChannels}`, `${groups}`);
+    if (inChannels % groups !== 0)
+      throw new ArgumentError(
+        "Conv2d",
+        "groups do not divide the channels",
+        `a divisor of ${inChannels}`,
+        `${groups}`,
+      );
     const perGroup = inChannels / groups;
     const init = fanIn(perGroup * rows * columns);
     this.weight = parameter(init([outChannels, perGroup, rows, columns]));
@@ -87,7 +100,9 @@ export class LayerNorm extends Module {
     this.bias = parameter(zeros([channels]));
   }
   forward(x: Tensor): Tensor {
-    return layerNorm(x, inDTypeOf(x, this.weight), inDTypeOf(x, this.bias), { eps: this.#eps });
+    return layerNorm(x, inDTypeOf(x, this.weight), inDTypeOf(x, this.bias), {
+      eps: this.#eps,
+    });
   }
 }
 

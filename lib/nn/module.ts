@@ -1,7 +1,7 @@
-import { cast } from "../ops/index.js";
-import { launchInto } from "../ops/define.js";
-import { inModule } from "../ops/profile.js";
 import { requireGrad } from "../autograd/backward.js";
+import { launchInto } from "../ops/define.js";
+import { cast } from "../ops/index.js";
+import { inModule } from "../ops/profile.js";
 import { type DType, isFloat, requireDType } from "../tensor/dtype.js";
 import { scope } from "../tensor/scope.js";
 import { sameShape, stridesOf } from "../tensor/shape.js";
@@ -71,11 +71,16 @@ export abstract class Module {
    * @param options `strict` (default true): every name must be on both sides
    * @throws {ConfigError} listing what is missing, unexpected or of another shape; nothing is changed then
    */
-  loadStateDict(state: ReadonlyMap<string, Tensor> | Record<string, Tensor>, options: { strict?: boolean } = {}): LoadResult {
+  loadStateDict(
+    state: ReadonlyMap<string, Tensor> | Record<string, Tensor>,
+    options: { strict?: boolean } = {},
+  ): LoadResult {
     const op = "loadStateDict";
     requireOptions(op, options, ["strict"]);
-    if (state === null || typeof state !== "object") throw new ArgumentError(op, "state is not valid", "a Map of tensors", show(state));
-    const given = state instanceof Map ? (state as ReadonlyMap<string, Tensor>) : new Map(Object.entries(state));
+    if (state === null || typeof state !== "object")
+      throw new ArgumentError(op, "state is not valid", "a Map of tensors", show(state));
+    const given =
+      state instanceof Map ? (state as ReadonlyMap<string, Tensor>) : new Map(Object.entries(state));
     const own = this.stateDict();
     const matched = [...own.keys()].filter((name) => given.has(name));
     const missing = [...own.keys()].filter((name) => !given.has(name));
@@ -84,13 +89,16 @@ export abstract class Module {
     for (const name of matched) {
       const [target, source] = [own.get(name)!, given.get(name)!];
       if (!isTensor(source)) throw new ArgumentError(op, `${name} is not a tensor`, "a Tensor", show(source));
-      if (!sameShape(target.shape, source.shape)) reshaped.push(`${name} ${show(source.shape)} for ${show(target.shape)}`);
+      if (!sameShape(target.shape, source.shape))
+        reshaped.push(`${name} ${show(source.shape)} for ${show(target.shape)}`);
       if (isFloat(target.dtype) !== isFloat(source.dtype) && source.dtype !== "bfloat16")
         throw new DTypeError(op, `${name} has another kind of dtype`, target.dtype, source.dtype);
     }
     if (reshaped.length > 0 || ((options.strict ?? true) && missing.length + unexpected.length > 0)) {
       const list = (what: string, names: string[]) =>
-        names.length > 0 ? `\n  ${what} (${names.length}): ${names.slice(0, 8).join(", ")}${names.length > 8 ? ", ..." : ""}` : "";
+        names.length > 0
+          ? `\n  ${what} (${names.length}): ${names.slice(0, 8).join(", ")}${names.length > 8 ? ", ..." : ""}`
+          : "";
       const [hint] = unexpected.map((name) => nearest(name, missing)).filter(Boolean);
       throw new ConfigError(
         op,
@@ -111,7 +119,8 @@ export abstract class Module {
 
   /** Replaces all floating tensors by ones of another floating dtype. Optimisers made before hold the old ones. */
   to(dtype: DType): this {
-    if (!isFloat(requireDType("to", dtype))) throw new DTypeError("to", "modules compute in floats", "float32 or float64", dtype);
+    if (!isFloat(requireDType("to", dtype)))
+      throw new DTypeError("to", "modules compute in floats", "float32 or float64", dtype);
     for (const [, module] of this.namedModules()) {
       for (const [key, value] of Object.entries(module)) {
         if (!isTensor(value) || !isFloat(value.dtype) || value.dtype === dtype) continue;
@@ -161,7 +170,8 @@ export abstract class Module {
 
 function* partsOf(name: string, value: unknown): Generator<[string, Module | Tensor]> {
   if (isTensor(value) || value instanceof Module) yield [name, value];
-  else if (Array.isArray(value)) for (let k = 0; k < value.length; k++) yield* partsOf(`${name}.${k}`, value[k]);
+  else if (Array.isArray(value))
+    for (let k = 0; k < value.length; k++) yield* partsOf(`${name}.${k}`, value[k]);
 }
 
 /** Overwrites the elements of `target` with those of `source`, in its dtype. */

@@ -5,8 +5,7 @@ import { isTensor, type Tensor } from "../tensor/tensor.js";
 import { ArgumentError, DTypeError, show } from "../util/errors.js";
 import { full } from "./create.js";
 import { defineOp, launch, requireFloat, requireSameDType, type Saved } from "./define.js";
-import { log } from "./elementwise.js";
-import { neg } from "./elementwise.js";
+import { log, neg } from "./elementwise.js";
 
 export type Operand = Tensor | number;
 
@@ -34,7 +33,10 @@ function binary(
     name,
     infer: ([a, b]) => {
       check(a);
-      return { shape: broadcastShapes(name, a.shape, b.shape), dtype: requireSameDType(name, a, b) };
+      return {
+        shape: broadcastShapes(name, a.shape, b.shape),
+        dtype: requireSameDType(name, a, b),
+      };
     },
     forward: ([a, b], _, out) => launch(kernel, [a, b], [out]),
     saves,
@@ -54,12 +56,18 @@ function number(op: string): (t: Tensor) => void {
 /** a + b */
 export const add = binary("add", "add_fwd", number("add"), undefined, (dy) => [dy, dy]);
 /** a - b */
-export const sub = binary("sub", "sub_fwd", number("sub"), undefined, (dy, { needs }) => [dy, needs[1] ? neg(dy) : null]);
-/** a b */
-export const mul = binary("mul", "mul_fwd", number("mul"), { inputs: [0, 1] }, (dy, { inputs: [a, b], needs }) => [
-  needs[0] ? mul(dy, b) : null,
-  needs[1] ? mul(dy, a) : null,
+export const sub = binary("sub", "sub_fwd", number("sub"), undefined, (dy, { needs }) => [
+  dy,
+  needs[1] ? neg(dy) : null,
 ]);
+/** a b */
+export const mul = binary(
+  "mul",
+  "mul_fwd",
+  number("mul"),
+  { inputs: [0, 1] },
+  (dy, { inputs: [a, b], needs }) => [needs[0] ? mul(dy, b) : null, needs[1] ? mul(dy, a) : null],
+);
 /** a / b of floats. */
 export const div = binary(
   "div",
@@ -85,11 +93,19 @@ export const pow = binary(
 );
 
 /** The larger of two; NaN wins. Where they are equal each gets half of the gradient. */
-export const maximum = binary("maximum", "maximum_fwd", number("maximum"), { inputs: [0, 1] }, (dy, saved) => extremes(dy, saved, gt));
+export const maximum = binary("maximum", "maximum_fwd", number("maximum"), { inputs: [0, 1] }, (dy, saved) =>
+  extremes(dy, saved, gt),
+);
 /** The smaller of two; NaN wins. Where they are equal each gets half of the gradient. */
-export const minimum = binary("minimum", "minimum_fwd", number("minimum"), { inputs: [0, 1] }, (dy, saved) => extremes(dy, saved, lt));
+export const minimum = binary("minimum", "minimum_fwd", number("minimum"), { inputs: [0, 1] }, (dy, saved) =>
+  extremes(dy, saved, lt),
+);
 
-function extremes(dy: Tensor, { inputs: [a, b] }: Saved<void>, wins: (a: Tensor, b: Tensor) => Tensor): Tensor[] {
+function extremes(
+  dy: Tensor,
+  { inputs: [a, b] }: Saved<void>,
+  wins: (a: Tensor, b: Tensor) => Tensor,
+): Tensor[] {
   const half = mul(dy, 0.5);
   const zero = mul(dy, 0);
   const share = (x: Tensor, y: Tensor) => where(wins(x, y), dy, where(eq(x, y), half, zero));
@@ -100,8 +116,12 @@ function comparison(name: string): (a: Operand, b: Operand) => Tensor {
   const op = defineOp({
     name,
     infer: ([a, b]) => {
-      if (requireSameDType(name, a, b) === "bfloat16") throw new DTypeError(name, "has no bfloat16 form (cast it)", "float32", "bfloat16");
-      return { shape: broadcastShapes(name, a.shape, b.shape), dtype: "bool" as DType };
+      if (requireSameDType(name, a, b) === "bfloat16")
+        throw new DTypeError(name, "has no bfloat16 form (cast it)", "float32", "bfloat16");
+      return {
+        shape: broadcastShapes(name, a.shape, b.shape),
+        dtype: "bool" as DType,
+      };
     },
     forward: ([a, b], _, out) => launch(`${name}_fwd`, [a, b], [out]),
   });
@@ -124,9 +144,13 @@ export const ge = comparison("ge");
 const whereOp = defineOp({
   name: "where",
   infer: ([condition, a, b]) => {
-    if (condition.dtype !== "bool") throw new DTypeError("where", "condition is not bool", "bool", condition.dtype);
+    if (condition.dtype !== "bool")
+      throw new DTypeError("where", "condition is not bool", "bool", condition.dtype);
     const dtype = requireSameDType("where", a, b);
-    return { shape: broadcastShapes("where", broadcastShapes("where", condition.shape, a.shape), b.shape), dtype };
+    return {
+      shape: broadcastShapes("where", broadcastShapes("where", condition.shape, a.shape), b.shape),
+      dtype,
+    };
   },
   forward: (inputs, _, out) => launch("where_fwd", inputs, [out]),
   saves: { inputs: [0] },

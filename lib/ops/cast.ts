@@ -19,7 +19,9 @@ export function cast(x: Tensor, dtype: DType): Tensor {
   requireTensor("cast", "input", x);
   if (target === x.dtype) return x;
   const differentiable = isFloat(x.dtype) && isFloat(target);
-  return castOp([differentiable ? x : x.requiresGrad ? x.detach() : x], { dtype: target });
+  return castOp([differentiable ? x : x.requiresGrad ? x.detach() : x], {
+    dtype: target,
+  });
 }
 
 /** x on another device, or in another dtype; x itself where it is there already. */

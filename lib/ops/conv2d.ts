@@ -32,19 +32,37 @@ const conv2dOp = defineOp<Geometry>({
     const dtype = requireFloat("conv2d", x);
     requireSameDType("conv2d", x, weight, bias);
     if (x.rank !== 4 || weight.rank !== 4)
-      throw new ShapeError("conv2d", "ranks are wrong", "x [batch, height, width, in], weight [out, in / groups, rows, columns]", `${show(x.shape)} and ${show(weight.shape)}`);
+      throw new ShapeError(
+        "conv2d",
+        "ranks are wrong",
+        "x [batch, height, width, in], weight [out, in / groups, rows, columns]",
+        `${show(x.shape)} and ${show(weight.shape)}`,
+      );
     const [batch, height, width, channels] = x.shape;
     const [out, perGroup, rows, columns] = weight.shape;
     if (weight.size === 0 || channels !== perGroup * groups || out % groups !== 0)
-      throw new ShapeError("conv2d", "channels do not fit", `weight [out, ${channels} / ${groups}, rows, columns], none of them 0, groups dividing out`, show(weight.shape));
+      throw new ShapeError(
+        "conv2d",
+        "channels do not fit",
+        `weight [out, ${channels} / ${groups}, rows, columns], none of them 0, groups dividing out`,
+        show(weight.shape),
+      );
     if (bias && (bias.rank !== 1 || bias.shape[0] !== out))
       throw new ShapeError("conv2d", "bias does not fit", `[${out}]`, show(bias.shape));
     const outSize = (size: number, taps: number, k: 0 | 1) =>
       Math.floor((size + 2 * padding[k] - dilation[k] * (taps - 1) - 1) / stride[k]) + 1;
     const [outHeight, outWidth] = [outSize(height, rows, 0), outSize(width, columns, 1)];
     if (outHeight < 1 || outWidth < 1)
-      throw new ShapeError("conv2d", "the image is smaller than the kernel", `at least ${dilation[0] * (rows - 1) + 1} x ${dilation[1] * (columns - 1) + 1} with padding`, show(x.shape));
-    return { shape: requireShape("conv2d", [batch, outHeight, outWidth, out]), dtype };
+      throw new ShapeError(
+        "conv2d",
+        "the image is smaller than the kernel",
+        `at least ${dilation[0] * (rows - 1) + 1} x ${dilation[1] * (columns - 1) + 1} with padding`,
+        show(x.shape),
+      );
+    return {
+      shape: requireShape("conv2d", [batch, outHeight, outWidth, out]),
+      dtype,
+    };
   },
   macs: ([, weight], out) => size(out.shape) * size(weight.shape.slice(1)),
   forward: (inputs, geometry, out) => launch("conv2d_fwd", inputs, [out], attrsOf(geometry)),

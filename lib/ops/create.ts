@@ -1,11 +1,19 @@
 /** Tensors from data, from constants and from random numbers. None of these is recorded. */
+
+import { requireGrad } from "../autograd/backward.js";
 import { DTYPES, type DType, isFloat, newArray, requireDType, type TensorData } from "../tensor/dtype.js";
 import { type Draw, defaultGenerator, Generator } from "../tensor/random.js";
 import { requireShape, type Shape, size } from "../tensor/shape.js";
-import { type Device, fromTypedArray, type NestedArray, requireDevice, Tensor, type TensorSpec } from "../tensor/tensor.js";
+import {
+  type Device,
+  fromTypedArray,
+  type NestedArray,
+  requireDevice,
+  Tensor,
+  type TensorSpec,
+} from "../tensor/tensor.js";
 import { requireInteger, requireNumber, requireOptions } from "../util/check.js";
 import { ArgumentError, DTypeError, IndexError, ShapeError, show } from "../util/errors.js";
-import { requireGrad } from "../autograd/backward.js";
 import { launch } from "./define.js";
 
 export interface TensorOptions {
@@ -20,7 +28,13 @@ export interface RandomOptions extends TensorOptions {
 
 const KEYS = ["dtype", "device", "requiresGrad"];
 
-function specOf(op: string, shape: unknown, options: TensorOptions | undefined, dtype: DType, keys = KEYS): TensorSpec {
+function specOf(
+  op: string,
+  shape: unknown,
+  options: TensorOptions | undefined,
+  dtype: DType,
+  keys = KEYS,
+): TensorSpec {
   requireOptions(op, options, keys);
   return {
     shape: requireShape(op, shape),
@@ -57,8 +71,11 @@ export function tensor(
   const spec = specOf(op, shape ?? dims, options, natural);
   if (size(spec.shape) !== size(dims))
     throw new ShapeError(op, "data does not fill the shape", `${size(dims)} elements`, show(spec.shape));
-  const matches = typed && DTYPES[spec.dtype].Array === (data as TensorData).constructor && spec.dtype !== "bool";
-  const flat = matches ? (data as TensorData) : convert(op, typed ? (data as TensorData) : flatten(data), spec.dtype, size(dims));
+  const matches =
+    typed && DTYPES[spec.dtype].Array === (data as TensorData).constructor && spec.dtype !== "bool";
+  const flat = matches
+    ? (data as TensorData)
+    : convert(op, typed ? (data as TensorData) : flatten(data), spec.dtype, size(dims));
   return finish(fromTypedArray(op, flat, spec), options);
 }
 
@@ -109,13 +126,19 @@ const INTEGER_RANGE: Partial<Record<DType, [number, number]>> = {
   uint8: [0, 255],
 };
 
-function convert(op: string, values: ArrayLike<number | bigint | boolean>, dtype: DType, count: number): TensorData {
+function convert(
+  op: string,
+  values: ArrayLike<number | bigint | boolean>,
+  dtype: DType,
+  count: number,
+): TensorData {
   const out = newArray(dtype, count);
   const range = INTEGER_RANGE[dtype];
   for (let k = 0; k < count; k++) {
     const raw = values[k];
     if (typeof raw === "bigint" && dtype === "int64") {
-      if (BigInt.asIntN(64, raw) !== raw) throw new DTypeError(op, "a value does not fit", "int64", show(raw));
+      if (BigInt.asIntN(64, raw) !== raw)
+        throw new DTypeError(op, "a value does not fit", "int64", show(raw));
       (out as BigInt64Array)[k] = raw;
       continue;
     }
@@ -141,7 +164,8 @@ function bfloat16Bits(value: number): number {
 /** A tensor of one value. */
 export function full(shape: Shape, value: number, options?: TensorOptions): Tensor {
   const spec = specOf("full", shape, options, "float32");
-  if (typeof value !== "number") throw new ArgumentError("full", "value is not valid", "a number", show(value));
+  if (typeof value !== "number")
+    throw new ArgumentError("full", "value is not valid", "a number", show(value));
   const range = INTEGER_RANGE[spec.dtype];
   if (range && (!Number.isInteger(value) || value < range[0] || value > range[1]))
     throw new DTypeError("full", "the value does not fit", spec.dtype, show(value));
@@ -169,7 +193,8 @@ export function arange(start: number, end?: number, step = 1, options?: TensorOp
   const op = "arange";
   requireNumber(op, "start", start);
   const [from, to] = end === undefined || end === null ? [0, start] : [start, requireNumber(op, "end", end)];
-  if (requireNumber(op, "step", step) === 0) throw new ArgumentError(op, "step is not valid", "a number other than 0", "0");
+  if (requireNumber(op, "step", step) === 0)
+    throw new ArgumentError(op, "step is not valid", "a number other than 0", "0");
   const count = Math.max(0, Math.ceil((to - from) / step));
   const spec = specOf(op, [count], options, [from, to, step].every(Number.isInteger) ? "int64" : "float32");
   return finish(launch("arange_fwd", [], [spec], [from, step])[0], options);
@@ -178,7 +203,8 @@ export function arange(start: number, end?: number, step = 1, options?: TensorOp
 /** The given generator, or the one that `manualSeed` sets. */
 export function requireGenerator(op: string, generator: unknown): Generator {
   if (generator === undefined || generator === null) return defaultGenerator;
-  if (!(generator instanceof Generator)) throw new ArgumentError(op, "generator is not valid", "a Generator", show(generator));
+  if (!(generator instanceof Generator))
+    throw new ArgumentError(op, "generator is not valid", "a Generator", show(generator));
   return generator;
 }
 
@@ -189,7 +215,8 @@ export function draw(kernel: string, spec: TensorSpec, key: Draw): Tensor {
 
 function random(op: string, kernel: string, shape: Shape, options: RandomOptions | undefined): Tensor {
   const spec = specOf(op, shape, options, "float32", [...KEYS, "generator"]);
-  if (!isFloat(spec.dtype)) throw new DTypeError(op, "draws floating numbers", "float32 or float64", spec.dtype);
+  if (!isFloat(spec.dtype))
+    throw new DTypeError(op, "draws floating numbers", "float32 or float64", spec.dtype);
   return finish(draw(kernel, spec, requireGenerator(op, options?.generator).next()), options);
 }
 
@@ -215,7 +242,8 @@ export function randGumbel(shape: Shape, options?: RandomOptions): Tensor {
 export function oneHot(index: Tensor, classes: number, options?: TensorOptions): Tensor {
   const op = "oneHot";
   requireInteger(op, "classes", classes, 1, 2 ** 31 - 1);
-  if (!(index instanceof Tensor)) throw new ArgumentError(op, "index is not a tensor", "a Tensor", show(index));
+  if (!(index instanceof Tensor))
+    throw new ArgumentError(op, "index is not a tensor", "a Tensor", show(index));
   if (index.dtype !== "int32" && index.dtype !== "int64")
     throw new DTypeError(op, "index must be whole numbers", "int32 or int64", index.dtype);
   const spec = specOf(op, [...index.shape, classes], options, "float32");

@@ -20,11 +20,21 @@ const crossEntropyOp = defineOp<{ smoothing: number }>({
     const rows = logits.shape.slice(0, -1);
     if (target.dtype === "int64") {
       if (!sameShape(target.shape, rows))
-        throw new ShapeError("crossEntropy", "labels do not match the logits", show(rows), show(target.shape));
+        throw new ShapeError(
+          "crossEntropy",
+          "labels do not match the logits",
+          show(rows),
+          show(target.shape),
+        );
     } else {
       requireSameDType("crossEntropy", logits, target);
       if (!sameShape(target.shape, logits.shape))
-        throw new ShapeError("crossEntropy", "target does not match the logits", show(logits.shape), show(target.shape));
+        throw new ShapeError(
+          "crossEntropy",
+          "target does not match the logits",
+          show(logits.shape),
+          show(target.shape),
+        );
       if (target.requiresGrad) noGradient("crossEntropy", "the target");
     }
     return { shape: rows, dtype };
@@ -53,7 +63,12 @@ export function crossEntropy(logits: Tensor, target: Tensor, options: CrossEntro
   if (logits.rank < 1 || logits.shape[logits.rank - 1] === 0)
     throw new ShapeError(op, "logits have no classes", "[..., classes]", show(logits.shape));
   if (target.dtype === "bool" || target.dtype === "bfloat16")
-    throw new DTypeError(op, "target is not valid", "labels (int64, int32, uint8) or probabilities", target.dtype);
+    throw new DTypeError(
+      op,
+      "target is not valid",
+      "labels (int64, int32, uint8) or probabilities",
+      target.dtype,
+    );
   const labels = target.dtype === "int32" || target.dtype === "uint8" ? cast(target, "int64") : target;
   const loss = crossEntropyOp([logits, labels], { smoothing });
   if (reduction === "none") return loss;

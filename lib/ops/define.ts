@@ -8,8 +8,15 @@ import { runKernel } from "../native/launch.js";
 import { DTYPES, type DType, isFloat } from "../tensor/dtype.js";
 import type { Shape } from "../tensor/shape.js";
 import { type Device, deviceCode, isTensor, retain, Tensor, type TensorSpec } from "../tensor/tensor.js";
+import {
+  ArgumentError,
+  AutogradError,
+  DeviceError,
+  DTypeError,
+  QuadMambaError,
+  show,
+} from "../util/errors.js";
 import { countMacs } from "./profile.js";
-import { ArgumentError, AutogradError, DeviceError, DTypeError, QuadMambaError, show } from "../util/errors.js";
 
 /** An input that may be absent. */
 export type Input = Tensor | null;
@@ -43,18 +50,32 @@ export interface OpDefinition<A> {
 }
 
 /** Runs a kernel on tensors; the outputs are new tensors of the given specs. Not recorded. */
-export function launch(kernel: string, inputs: readonly Input[], outputs: readonly TensorSpec[], attrs: number[] = []): Tensor[] {
+export function launch(
+  kernel: string,
+  inputs: readonly Input[],
+  outputs: readonly TensorSpec[],
+  attrs: number[] = [],
+): Tensor[] {
   const handles = runKernel(
     kernel,
     inputs.map((t) => (t ? t.handle(kernel) : -1)),
-    outputs.map((spec) => ({ dtype: DTYPES[spec.dtype].code, device: deviceCode(spec.device), shape: spec.shape })),
+    outputs.map((spec) => ({
+      dtype: DTYPES[spec.dtype].code,
+      device: deviceCode(spec.device),
+      shape: spec.shape,
+    })),
     attrs,
   );
   return handles.map((handle, k) => new Tensor(handle, outputs[k]));
 }
 
 /** Runs a kernel that writes into live tensors. */
-export function launchInto(kernel: string, inputs: readonly Input[], outputs: readonly Tensor[], attrs: number[] = []): void {
+export function launchInto(
+  kernel: string,
+  inputs: readonly Input[],
+  outputs: readonly Tensor[],
+  attrs: number[] = [],
+): void {
   runKernel(
     kernel,
     inputs.map((t) => (t ? t.handle(kernel) : -1)),
@@ -153,5 +174,9 @@ export function requireSameDType(op: string, ...tensors: readonly Input[]): DTyp
 
 /** The error of a gradient that the op does not have. */
 export function noGradient(op: string, input: string): never {
-  throw new AutogradError(op, `has no gradient with respect to ${input}`, `${input} without requiresGrad (detach it)`);
+  throw new AutogradError(
+    op,
+    `has no gradient with respect to ${input}`,
+    `${input} without requiresGrad (detach it)`,
+  );
 }

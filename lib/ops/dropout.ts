@@ -34,7 +34,11 @@ function dropping(name: string, groupOf: (x: Tensor) => number) {
     requireOptions(name, options, ["training", "generator"]);
     const generator = requireGenerator(name, options.generator);
     if (!requireBoolean(name, "training", options.training ?? true) || probability === 0) return x;
-    return op([x], { probability, group: Math.max(1, groupOf(x)), key: generator.next() });
+    return op([x], {
+      probability,
+      group: Math.max(1, groupOf(x)),
+      key: generator.next(),
+    });
   };
 }
 

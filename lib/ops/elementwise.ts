@@ -11,7 +11,8 @@ function elementwise(name: string, kernel: string, saves: "x" | "y"): (x: Tensor
     infer: ([x]) => ({ shape: x.shape, dtype: requireFloat(name, x) }),
     forward: ([x], _, out) => launch(`${kernel}_fwd`, [x], [out]),
     saves: saves === "x" ? { inputs: [0] } : { output: true },
-    backward: (dy, { inputs, output }) => launch(`${kernel}_bwd`, [saves === "x" ? inputs[0] : output, dy], [dy]),
+    backward: (dy, { inputs, output }) =>
+      launch(`${kernel}_bwd`, [saves === "x" ? inputs[0] : output, dy], [dy]),
   });
   return (x) => op([x]);
 }

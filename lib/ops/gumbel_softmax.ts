@@ -38,12 +38,17 @@ export function gumbelSoftmax(logits: Tensor, options: GumbelSoftmaxOptions = {}
   const { shape, dtype, device } = logits;
   const noise =
     options.noise === undefined
-      ? randGumbel(shape, { dtype, device, generator: requireGenerator(op, options.generator) })
+      ? randGumbel(shape, {
+          dtype,
+          device,
+          generator: requireGenerator(op, options.generator),
+        })
       : options.noise;
   if (noise) {
     requireTensor(op, "noise", noise);
     requireSameDType(op, logits, noise);
-    if (!sameShape(noise.shape, shape)) throw new ShapeError(op, "noise does not fit", show(shape), show(noise.shape));
+    if (!sameShape(noise.shape, shape))
+      throw new ShapeError(op, "noise does not fit", show(shape), show(noise.shape));
   }
   const perturbed = noise ? add(logits, noise) : logits;
   const soft = softmax(tau === 1 ? perturbed : div(perturbed, tau), axis);

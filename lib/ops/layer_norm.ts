@@ -23,7 +23,11 @@ const layerNormOp = defineOp<{ eps: number }>({
   },
   saves: { inputs: [0, 1] },
   backward: (dy, { inputs: [x, weight], extras: [mean, rstd] }) => {
-    const channels = { shape: dy.shape.slice(-1), dtype: dy.dtype, device: dy.device };
+    const channels = {
+      shape: dy.shape.slice(-1),
+      dtype: dy.dtype,
+      device: dy.device,
+    };
     return launch("layer_norm_bwd", [dy, x, weight ?? null, mean, rstd], [x, channels, channels]);
   },
 });
@@ -33,11 +37,18 @@ const layerNormOp = defineOp<{ eps: number }>({
  * @param x [.., channels]  @param weight [channels] or absent  @param bias [channels] or absent
  * @param options `eps`, default 1e-5
  */
-export function layerNorm(x: Tensor, weight?: Tensor | null, bias?: Tensor | null, options: { eps?: number } = {}): Tensor {
+export function layerNorm(
+  x: Tensor,
+  weight?: Tensor | null,
+  bias?: Tensor | null,
+  options: { eps?: number } = {},
+): Tensor {
   const op = "layerNorm";
   requireTensor(op, "input", x);
   if (weight) requireTensor(op, "weight", weight);
   if (bias) requireTensor(op, "bias", bias);
   requireOptions(op, options, ["eps"]);
-  return layerNormOp([x, weight ?? null, bias ?? null], { eps: requireNumber(op, "eps", options.eps ?? 1e-5, 0) });
+  return layerNormOp([x, weight ?? null, bias ?? null], {
+    eps: requireNumber(op, "eps", options.eps ?? 1e-5, 0),
+  });
 }

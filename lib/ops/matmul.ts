@@ -25,9 +25,17 @@ const matmulOp: (inputs: readonly Input[], flags: Flags) => Tensor = defineOp<Fl
     const [rowsA, columnsA] = matrixShape(a, flags.a);
     const [rowsB, columnsB] = matrixShape(b, flags.b);
     if (columnsA !== rowsB)
-      throw new ShapeError("matmul", "inner dimensions differ", "[.., m, k] x [.., k, n]", `${show(a.shape)}${flags.a ? " transposed" : ""} and ${show(b.shape)}${flags.b ? " transposed" : ""}`);
+      throw new ShapeError(
+        "matmul",
+        "inner dimensions differ",
+        "[.., m, k] x [.., k, n]",
+        `${show(a.shape)}${flags.a ? " transposed" : ""} and ${show(b.shape)}${flags.b ? " transposed" : ""}`,
+      );
     const batch = broadcastShapes("matmul", a.shape.slice(0, -2), b.shape.slice(0, -2));
-    return { shape: requireShape("matmul", [...batch, rowsA, columnsB]), dtype };
+    return {
+      shape: requireShape("matmul", [...batch, rowsA, columnsB]),
+      dtype,
+    };
   },
   macs: ([a], out, flags) => size(out.shape) * matrixShape(a, flags.a)[1],
   forward: (inputs, { a, b }, out) => launch("matmul_fwd", inputs, [out], [Number(a), Number(b)]),
@@ -66,12 +74,22 @@ export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tenso
     b: requireBoolean(op, "transposeB", options.transposeB ?? false),
   };
   if (a.rank === 0 || b.rank === 0)
-    throw new ShapeError(op, "a scalar has no product", "rank 1 or more", `${show(a.shape)} and ${show(b.shape)}`);
+    throw new ShapeError(
+      op,
+      "a scalar has no product",
+      "rank 1 or more",
+      `${show(a.shape)} and ${show(b.shape)}`,
+    );
   const left = a.rank === 1 ? reshape(a, flags.a ? [a.size, 1] : [1, a.size]) : a;
   const right = b.rank === 1 ? reshape(b, flags.b ? [1, b.size] : [b.size, 1]) : b;
   const y = matmulOp([left, right], flags);
   const dropped = [...(a.rank === 1 ? [y.rank - 2] : []), ...(b.rank === 1 ? [y.rank - 1] : [])];
-  return dropped.length > 0 ? reshape(y, y.shape.filter((_, axis) => !dropped.includes(axis))) : y;
+  return dropped.length > 0
+    ? reshape(
+        y,
+        y.shape.filter((_, axis) => !dropped.includes(axis)),
+      )
+    : y;
 }
 
 const linearOp = defineOp({
@@ -80,7 +98,12 @@ const linearOp = defineOp({
     const dtype = requireFloat("linear", x);
     requireSameDType("linear", x, weight, bias);
     if (weight.rank !== 2 || x.rank < 1 || x.shape[x.rank - 1] !== weight.shape[1])
-      throw new ShapeError("linear", "input and weight do not fit", "x [.., in], weight [out, in]", `${show(x.shape)} and ${show(weight.shape)}`);
+      throw new ShapeError(
+        "linear",
+        "input and weight do not fit",
+        "x [.., in], weight [out, in]",
+        `${show(x.shape)} and ${show(weight.shape)}`,
+      );
     if (bias && (bias.rank !== 1 || bias.shape[0] !== weight.shape[0]))
       throw new ShapeError("linear", "bias does not fit", `[${weight.shape[0]}]`, show(bias.shape));
     return { shape: [...x.shape.slice(0, -1), weight.shape[0]], dtype };
@@ -91,7 +114,12 @@ const linearOp = defineOp({
   backward: (dy, { inputs: [x, weight], specs, needs }) => [
     needs[0] ? launch("linear_bwd_x", [dy, weight], [specs[0]])[0] : null,
     needs[1] ? launch("linear_bwd_w", [dy, x], [specs[1]])[0] : null,
-    needs[2] ? sum(dy, dy.shape.slice(1).map((_, axis) => axis)) : null,
+    needs[2]
+      ? sum(
+          dy,
+          dy.shape.slice(1).map((_, axis) => axis),
+        )
+      : null,
   ],
 });
 /** y = x weight^T + bias. x [.., in], weight [out, in], bias [out] or absent; y [.., out]. */
@@ -107,8 +135,18 @@ const groupedLinearOp = defineOp({
   infer: ([x, weight]) => {
     const dtype = requireFloat("groupedLinear", x);
     requireSameDType("groupedLinear", x, weight);
-    if (weight.rank !== 3 || x.rank < 2 || x.shape[x.rank - 2] !== weight.shape[0] || x.shape[x.rank - 1] !== weight.shape[2])
-      throw new ShapeError("groupedLinear", "input and weight do not fit", "x [.., groups, in], weight [groups, out, in]", `${show(x.shape)} and ${show(weight.shape)}`);
+    if (
+      weight.rank !== 3 ||
+      x.rank < 2 ||
+      x.shape[x.rank - 2] !== weight.shape[0] ||
+      x.shape[x.rank - 1] !== weight.shape[2]
+    )
+      throw new ShapeError(
+        "groupedLinear",
+        "input and weight do not fit",
+        "x [.., groups, in], weight [groups, out, in]",
+        `${show(x.shape)} and ${show(weight.shape)}`,
+      );
     return { shape: [...x.shape.slice(0, -1), weight.shape[1]], dtype };
   },
   macs: ([, weight], out) => size(out.shape) * weight.shape[2],

@@ -28,19 +28,34 @@ function quadOp(name: string, arranging: boolean): (x: Tensor, choice: Tensor, p
       const dtype = requireFloat(name, x);
       requireSameDType(name, x, choice);
       if (x.rank !== 3 || choice.rank !== 2 || choice.shape[0] !== x.shape[0])
-        throw new ShapeError(name, "tokens and choice do not fit", "x [batch, tokens, channels], choice [batch, quadrants]", `${show(x.shape)} and ${show(choice.shape)}`);
+        throw new ShapeError(
+          name,
+          "tokens and choice do not fit",
+          "x [batch, tokens, channels], choice [batch, quadrants]",
+          `${show(x.shape)} and ${show(choice.shape)}`,
+        );
       for (const t of [order, fine, coarse, quadrant])
         if (t.dtype !== "int32") throw new DTypeError(name, "a table is not int32", "int32", t.dtype);
       const tokens = show([x.shape[1]]);
-      if (show(order.shape) !== show(x.shape.slice(0, 2)) || [fine, coarse, quadrant].some((t) => show(t.shape) !== tokens))
-        throw new ShapeError(name, "places do not fit the tokens", `order ${show(x.shape.slice(0, 2))}, tables ${tokens}`, show(order.shape));
+      if (
+        show(order.shape) !== show(x.shape.slice(0, 2)) ||
+        [fine, coarse, quadrant].some((t) => show(t.shape) !== tokens)
+      )
+        throw new ShapeError(
+          name,
+          "places do not fit the tokens",
+          `order ${show(x.shape.slice(0, 2))}, tables ${tokens}`,
+          show(order.shape),
+        );
       return { shape: x.shape, dtype };
     },
     forward: ([x]) => alias(x, name),
     saves: { inputs: [0, 2, 3, 4, 5] },
     backward: (dy, { inputs: [x, , ...places], specs: [, choice], needs }) => [
       dy,
-      needs[1] ? launch("quad_gradient", [arranging ? x : dy, arranging ? dy : x, ...places], [choice])[0] : null,
+      needs[1]
+        ? launch("quad_gradient", [arranging ? x : dy, arranging ? dy : x, ...places], [choice])[0]
+        : null,
       ...new Array<null>(4).fill(null),
     ],
   });

@@ -18,7 +18,10 @@ interface Reduction {
 
 function reduction(op: string, x: Tensor, axis: Axis | undefined, keepDims: boolean): Reduction {
   requireTensor(op, "input", x);
-  return { axes: requireAxes(op, axis, x.rank), keepDims: requireBoolean(op, "keepDims", keepDims) };
+  return {
+    axes: requireAxes(op, axis, x.rank),
+    keepDims: requireBoolean(op, "keepDims", keepDims),
+  };
 }
 
 function reducedShape(shape: readonly number[], { axes, keepDims }: Reduction): number[] {
@@ -50,9 +53,13 @@ function spread(y: Tensor, shape: readonly number[], { axes }: Reduction): Tenso
 const sumOp = defineOp<Reduction>({
   name: "sum",
   infer: ([x], r) => {
-    if (x.dtype === "bfloat16") throw new DTypeError("sum", "has no bfloat16 form (cast it)", "float32", "bfloat16");
+    if (x.dtype === "bfloat16")
+      throw new DTypeError("sum", "has no bfloat16 form (cast it)", "float32", "bfloat16");
     const float = x.dtype === "float32" || x.dtype === "float64";
-    return { shape: reducedShape(x.shape, r), dtype: float ? x.dtype : ("int64" as DType) };
+    return {
+      shape: reducedShape(x.shape, r),
+      dtype: float ? x.dtype : ("int64" as DType),
+    };
   },
   forward: ([x], r, out) => reduceKernel("sum_fwd", x, r, out),
   backward: (dy, { attrs, specs: [x] }) => [spread(dy, x.shape, attrs)],
@@ -102,7 +109,8 @@ export const max = extreme("max");
 export const min = extreme("min");
 
 function requireElements(op: string, x: Tensor, { axes }: Reduction): void {
-  if (x.dtype === "bfloat16") throw new DTypeError(op, "has no bfloat16 form (cast it)", "float32", "bfloat16");
+  if (x.dtype === "bfloat16")
+    throw new DTypeError(op, "has no bfloat16 form (cast it)", "float32", "bfloat16");
   if (axes.some((axis) => x.shape[axis] === 0))
     throw new ShapeError(op, "nothing to reduce", "at least one element", `shape ${show(x.shape)}`);
 }
@@ -125,7 +133,10 @@ export function argmax(x: Tensor, axis?: number | null, keepDims = false): Tenso
 
 const logsumexpOp = defineOp<Reduction>({
   name: "logsumexp",
-  infer: ([x], r) => ({ shape: reducedShape(x.shape, r), dtype: requireFloat("logsumexp", x) }),
+  infer: ([x], r) => ({
+    shape: reducedShape(x.shape, r),
+    dtype: requireFloat("logsumexp", x),
+  }),
   forward: ([x], r, out) => reduceKernel("logsumexp_fwd", x, r, out),
   saves: { inputs: [0], output: true },
   backward: (dy, { inputs: [x], output, attrs }) => {

@@ -2,10 +2,11 @@
  * Average pooling and interpolation are one thing: every output row is a weighted sum of input rows, every output column of
  * input columns. The weights are small sparse tables; the gradient is the same op with the tables transposed.
  */
-import { requireOneOf, requireOptions } from "../util/check.js";
-import { ShapeError, show } from "../util/errors.js";
+
 import { requirePair, requireShape } from "../tensor/shape.js";
 import { fromTypedArray, requireTensor, type Tensor } from "../tensor/tensor.js";
+import { requireOneOf, requireOptions } from "../util/check.js";
+import { ShapeError, show } from "../util/errors.js";
 import { defineOp, launch, requireFloat } from "./define.js";
 
 /** For each output position, the input positions it is made of. */
@@ -23,11 +24,21 @@ function csr(taps: Taps): Tensor[] {
   });
   const flat = taps.flat();
   const make = (data: Int32Array | Float64Array, dtype: "int32" | "float64") =>
-    fromTypedArray("resample2d", data, { shape: [data.length], dtype, device: "cpu" });
+    fromTypedArray("resample2d", data, {
+      shape: [data.length],
+      dtype,
+      device: "cpu",
+    });
   return [
     make(offsets, "int32"),
-    make(Int32Array.from(flat, (tap) => tap.from), "int32"),
-    make(Float64Array.from(flat, (tap) => tap.weight), "float64"),
+    make(
+      Int32Array.from(flat, (tap) => tap.from),
+      "int32",
+    ),
+    make(
+      Float64Array.from(flat, (tap) => tap.weight),
+      "float64",
+    ),
   ];
 }
 
@@ -47,7 +58,8 @@ function resampler(name: string): (x: Tensor, tables: Tables) => Tensor {
       shape: requireShape(name, [x.shape[0], rows.length, columns.length, x.shape[3]]),
       dtype: requireFloat(name, x),
     }),
-    forward: ([x], { rows, columns }, out) => launch("resample2d_fwd", [x, ...csr(rows), ...csr(columns)], [out]),
+    forward: ([x], { rows, columns }, out) =>
+      launch("resample2d_fwd", [x, ...csr(rows), ...csr(columns)], [out]),
     backward: (dy, { specs: [x], attrs: { rows, columns } }) => {
       const tables = [...csr(transposed(rows, x.shape[1])), ...csr(transposed(columns, x.shape[2]))];
       return launch("resample2d_fwd", [dy, ...tables], [x]);
@@ -58,7 +70,13 @@ function resampler(name: string): (x: Tensor, tables: Tables) => Tensor {
 
 function requireImages(op: string, x: Tensor): void {
   requireTensor(op, "input", x);
-  if (x.rank !== 4) throw new ShapeError(op, "input is no batch of images", "[batch, height, width, channels]", show(x.shape));
+  if (x.rank !== 4)
+    throw new ShapeError(
+      op,
+      "input is no batch of images",
+      "[batch, height, width, channels]",
+      show(x.shape),
+    );
 }
 
 export interface PoolOptions {
@@ -79,7 +97,12 @@ export function poolGeometry(op: string, x: Tensor, options: PoolOptions) {
   const padding = requirePair(op, "padding", options.padding ?? 0, 0);
   const out = [0, 1].map((k) => Math.floor((x.shape[k + 1] + 2 * padding[k] - kernel[k]) / stride[k]) + 1);
   if (padding.some((p, k) => 2 * p > kernel[k]) || out.some((n) => n < 1))
-    throw new ShapeError(op, "kernel and padding do not fit the image", "padding <= kernel / 2, kernel <= image + 2 padding", show(x.shape));
+    throw new ShapeError(
+      op,
+      "kernel and padding do not fit the image",
+      "padding <= kernel / 2, kernel <= image + 2 padding",
+      show(x.shape),
+    );
   return { kernel, stride, padding, out: out as [number, number] };
 }
 
@@ -92,7 +115,10 @@ export function avgPool(x: Tensor, options: PoolOptions): Tensor {
       const start = i * stride[k] - padding[k];
       const from = Math.max(0, start);
       const to = Math.min(x.shape[k + 1], start + kernel[k]);
-      return Array.from({ length: Math.max(0, to - from) }, (_, j) => ({ from: from + j, weight: 1 / kernel[k] }));
+      return Array.from({ length: Math.max(0, to - from) }, (_, j) => ({
+        from: from + j,
+        weight: 1 / kernel[k],
+      }));
     });
   return avgPoolOp(x, { rows: taps(0), columns: taps(1) });
 }
@@ -109,7 +135,10 @@ export function adaptiveAvgPool2d(x: Tensor, size: number | [number, number]): T
     return Array.from({ length: out[k] }, (_, i) => {
       const from = Math.floor((i * n) / out[k]);
       const count = Math.ceil(((i + 1) * n) / out[k]) - from;
-      return Array.from({ length: count }, (_, j) => ({ from: from + j, weight: 1 / count }));
+      return Array.from({ length: count }, (_, j) => ({
+        from: from + j,
+        weight: 1 / count,
+      }));
     });
   };
   return adaptiveAvgPoolOp(x, { rows: taps(0), columns: taps(1) });

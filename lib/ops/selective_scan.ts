@@ -35,7 +35,8 @@ const scanOp = defineOp<Flags>({
     const op = "selectiveScan";
     const dtype = requireFloat(op, u);
     requireSameDType(op, u, delta, A, B, C, D, bias);
-    if (delta.rank !== 3) throw new ShapeError(op, "delta has the wrong rank", "[batch, length, channels]", show(delta.shape));
+    if (delta.rank !== 3)
+      throw new ShapeError(op, "delta has the wrong rank", "[batch, length, channels]", show(delta.shape));
     const [batch, length, channels] = delta.shape;
     const groups = B.rank === 4 ? B.shape[2] : 0;
     const states = A.rank === 2 ? A.shape[1] : 0;
@@ -43,24 +44,45 @@ const scanOp = defineOp<Flags>({
     const rule = (ok: boolean, what: string, expected: string, t: Tensor) => {
       if (!ok) throw new ShapeError(op, `${what} has the wrong shape`, expected, `${show(t.shape)} ${known}`);
     };
-    rule(A.rank === 2 && A.shape[0] === channels && states >= 1, "A", `[channels, states] with ${channels} channels`, A);
-    rule(B.rank === 4 && groups >= 1 && channels % groups === 0, "B", "[batch, length, groups, states], groups dividing channels", B);
+    rule(
+      A.rank === 2 && A.shape[0] === channels && states >= 1,
+      "A",
+      `[channels, states] with ${channels} channels`,
+      A,
+    );
+    rule(
+      B.rank === 4 && groups >= 1 && channels % groups === 0,
+      "B",
+      "[batch, length, groups, states], groups dividing channels",
+      B,
+    );
     const expectedB = [batch, length, groups, states];
     rule(show(B.shape) === show(expectedB), "B", `[batch, length, groups, states] = ${show(expectedB)}`, B);
     rule(show(C.shape) === show(expectedB), "C", `[batch, length, groups, states] = ${show(expectedB)}`, C);
     const own = channels / groups;
     rule(
-      u.rank === 3 && u.shape[0] === batch && u.shape[1] === length && (u.shape[2] === channels || u.shape[2] === own),
+      u.rank === 3 &&
+        u.shape[0] === batch &&
+        u.shape[1] === length &&
+        (u.shape[2] === channels || u.shape[2] === own),
       "u",
       `[batch, length, channels] = ${show([batch, length, channels])}, or ${own} channels shared by the groups`,
       u,
     );
     if (D) rule(D.rank === 1 && D.shape[0] === channels, "D", `[channels] = [${channels}]`, D);
-    if (bias) rule(bias.rank === 1 && bias.shape[0] === channels, "deltaBias", `[channels] = [${channels}]`, bias);
+    if (bias)
+      rule(bias.rank === 1 && bias.shape[0] === channels, "deltaBias", `[channels] = [${channels}]`, bias);
     if (order) {
       const shape = show(order.shape);
-      const fits = [[length], [batch, length], [1, groups, length], [batch, groups, length]].some((s) => show(s) === shape);
-      rule(fits, "order", `[length], [batch, length] or [1 or batch, groups, length] with length ${length}`, order);
+      const fits = [[length], [batch, length], [1, groups, length], [batch, groups, length]].some(
+        (s) => show(s) === shape,
+      );
+      rule(
+        fits,
+        "order",
+        `[length], [batch, length] or [1 or batch, groups, length] with length ${length}`,
+        order,
+      );
     }
     return { shape: [batch, length, merge ? own : channels], dtype };
   },
@@ -70,12 +92,22 @@ const scanOp = defineOp<Flags>({
     const [channels, states] = A.shape;
     const chunk = chunkLength(states);
     const chunks = Math.ceil(delta.shape[1] / chunk);
-    const kept: TensorSpec = { ...out, shape: [delta.shape[0], chunks, channels, states] };
+    const kept: TensorSpec = {
+      ...out,
+      shape: [delta.shape[0], chunks, channels, states],
+    };
     return launch("selective_scan_fwd", inputs, [out, kept], [Number(softplus), Number(merge), chunk]);
   },
   saves: { inputs: [0, 1, 2, 3, 4, 5, 6, 7] },
-  backward: (dy, { inputs: [u, delta, A, B, C, D, bias, order], extras: [states], needs, attrs: { softplus, merge } }) => {
-    const channels: TensorSpec = { shape: [A.shape[0]], dtype: A.dtype, device: A.device };
+  backward: (
+    dy,
+    { inputs: [u, delta, A, B, C, D, bias, order], extras: [states], needs, attrs: { softplus, merge } },
+  ) => {
+    const channels: TensorSpec = {
+      shape: [A.shape[0]],
+      dtype: A.dtype,
+      device: A.device,
+    };
     const gradients = launch(
       "selective_scan_bwd",
       [dy, u, delta, A, B, C, D ?? null, bias ?? null, states, order ?? null],
@@ -116,8 +148,20 @@ export function selectiveScan(
   if (order && order.dtype !== "int32" && order.dtype !== "int64")
     throw new DTypeError(op, "order must be whole numbers", "int32 or int64", order.dtype);
   const oneGroup = (t: Tensor) => (t.rank === 3 ? reshape(t, [t.shape[0], t.shape[1], 1, t.shape[2]]) : t);
-  return scanOp([u, delta, A, oneGroup(B), oneGroup(C), D, deltaBias, order && order.dtype === "int64" ? cast(order, "int32") : order], {
-    softplus: requireBoolean(op, "deltaSoftplus", options.deltaSoftplus ?? false),
-    merge: requireBoolean(op, "merge", options.merge ?? false),
-  });
+  return scanOp(
+    [
+      u,
+      delta,
+      A,
+      oneGroup(B),
+      oneGroup(C),
+      D,
+      deltaBias,
+      order && order.dtype === "int64" ? cast(order, "int32") : order,
+    ],
+    {
+      softplus: requireBoolean(op, "deltaSoftplus", options.deltaSoftplus ?? false),
+      merge: requireBoolean(op, "merge", options.merge ?? false),
+    },
+  );
 }

@@ -1,5 +1,13 @@
 /** Ops that move elements without changing them. */
-import { requireAxes, requireAxis, requireShape, type Shape, sameShape, size, stridesOf } from "../tensor/shape.js";
+import {
+  requireAxes,
+  requireAxis,
+  requireShape,
+  type Shape,
+  sameShape,
+  size,
+  stridesOf,
+} from "../tensor/shape.js";
 import { alias, requireTensor, type Tensor, type TensorSpec } from "../tensor/tensor.js";
 import { requireInteger, requireNumber } from "../util/check.js";
 import { ArgumentError, ShapeError, show } from "../util/errors.js";
@@ -25,7 +33,12 @@ export function reshape(x: Tensor, shape: Shape): Tensor {
   }
   const target = requireShape("reshape", dims);
   if (size(target) !== x.size)
-    throw new ShapeError("reshape", "the number of elements differs", `${x.size} as in ${show(x.shape)}`, show(shape));
+    throw new ShapeError(
+      "reshape",
+      "the number of elements differs",
+      `${x.size} as in ${show(x.shape)}`,
+      show(shape),
+    );
   return reshapeOp([x], { shape: target });
 }
 
@@ -34,18 +47,37 @@ function readStrided(x: Tensor, out: TensorSpec, offset: number, strides: readon
   return launch("strided_read", [x], [out], [offset, strides.length, ...strides])[0];
 }
 /** A tensor of `value` with x at offset + sum i_k strides_k. */
-function writeStrided(x: Tensor, out: TensorSpec, offset: number, strides: readonly number[], value: number): Tensor {
+function writeStrided(
+  x: Tensor,
+  out: TensorSpec,
+  offset: number,
+  strides: readonly number[],
+  value: number,
+): Tensor {
   return launch("strided_write", [x], [out], [offset, strides.length, ...strides, value])[0];
 }
 
 const permuteOp = defineOp<{ order: readonly number[] }>({
   name: "permute",
-  infer: ([x], { order }) => ({ shape: order.map((axis) => x.shape[axis]), dtype: x.dtype }),
+  infer: ([x], { order }) => ({
+    shape: order.map((axis) => x.shape[axis]),
+    dtype: x.dtype,
+  }),
   forward: ([x], { order }, out) => {
     const strides = stridesOf(x.shape);
-    return readStrided(x, out, 0, order.map((axis) => strides[axis]));
+    return readStrided(
+      x,
+      out,
+      0,
+      order.map((axis) => strides[axis]),
+    );
   },
-  backward: (dy, { attrs: { order } }) => [permute(dy, order.map((_, axis) => order.indexOf(axis)))],
+  backward: (dy, { attrs: { order } }) => [
+    permute(
+      dy,
+      order.map((_, axis) => order.indexOf(axis)),
+    ),
+  ],
 });
 /** Axes in another order, copied: out axis k is x axis order[k]. */
 export function permute(x: Tensor, order: readonly number[]): Tensor {
@@ -73,7 +105,12 @@ const expandOp = defineOp<{ shape: Shape }>({
   forward: ([x], { shape }, out) => {
     const strides = stridesOf(x.shape);
     const lead = shape.length - x.rank;
-    return readStrided(x, out, 0, shape.map((_, k) => (k < lead || x.shape[k - lead] === 1 ? 0 : strides[k - lead])));
+    return readStrided(
+      x,
+      out,
+      0,
+      shape.map((_, k) => (k < lead || x.shape[k - lead] === 1 ? 0 : strides[k - lead])),
+    );
   },
   backward: (dy, { specs: [x] }) => [sumTo(dy, x.shape)],
 });
@@ -83,7 +120,12 @@ export function expand(x: Tensor, shape: Shape): Tensor {
   const target = requireShape("expand", shape);
   const lead = target.length - x.rank;
   if (lead < 0 || x.shape.some((dim, k) => dim !== 1 && dim !== target[lead + k]))
-    throw new ShapeError("expand", "does not broadcast to the shape", `a shape that ${show(x.shape)} fits`, show(shape));
+    throw new ShapeError(
+      "expand",
+      "does not broadcast to the shape",
+      `a shape that ${show(x.shape)} fits`,
+      show(shape),
+    );
   return sameShape(target, x.shape) ? reshape(x, target) : expandOp([x], { shape: target });
 }
 
@@ -101,9 +143,17 @@ const concatOp = defineOp<{ axis: number }>({
     const [first] = inputs;
     for (const t of inputs)
       if (t.rank !== first.rank || t.shape.some((dim, k) => k !== axis && dim !== first.shape[k]))
-        throw new ShapeError("concat", "shapes differ off the axis", `${show(first.shape)} but for axis ${axis}`, show(t.shape));
+        throw new ShapeError(
+          "concat",
+          "shapes differ off the axis",
+          `${show(first.shape)} but for axis ${axis}`,
+          show(t.shape),
+        );
     const total = inputs.reduce((sum, t) => sum + t.shape[axis], 0);
-    return { shape: requireShape("concat", first.shape.with(axis, total)), dtype: requireSameDType("concat", ...inputs) };
+    return {
+      shape: requireShape("concat", first.shape.with(axis, total)),
+      dtype: requireSameDType("concat", ...inputs),
+    };
   },
   forward: (inputs, { axis }, out) => launch("concat_fwd", inputs, [out], [axis]),
   backward: (dy, { specs, needs, attrs: { axis } }) => {
@@ -120,7 +170,9 @@ export function concat(tensors: readonly Tensor[], axis = 0): Tensor {
   if (!Array.isArray(tensors) || tensors.length === 0)
     throw new ArgumentError("concat", "tensors are not valid", "a non-empty array of tensors", show(tensors));
   for (const t of tensors) requireTensor("concat", "an input", t);
-  return concatOp(tensors, { axis: requireAxis("concat", axis, tensors[0].rank) });
+  return concatOp(tensors, {
+    axis: requireAxis("concat", axis, tensors[0].rank),
+  });
 }
 
 interface Cut {
@@ -136,7 +188,10 @@ function cutLayout(shape: Shape, { axis, start, step, count }: Cut): [number, nu
 }
 const sliceOp = defineOp<Cut>({
   name: "slice",
-  infer: ([x], { axis, count }) => ({ shape: x.shape.with(axis, count), dtype: x.dtype }),
+  infer: ([x], { axis, count }) => ({
+    shape: x.shape.with(axis, count),
+    dtype: x.dtype,
+  }),
   forward: ([x], cut, out) => readStrided(x, out, ...cutLayout(x.shape, cut)),
   backward: (dy, { specs: [x], attrs }) => [writeStrided(dy, x, ...cutLayout(x.shape, attrs), 0)],
 });
@@ -166,7 +221,8 @@ export function split(x: Tensor, parts: number | readonly number[], axis = 0): T
   if (Array.isArray(parts)) sizes = parts.map((part) => requireInteger(op, "a size", part, 0));
   else {
     const n = requireInteger(op, "parts", parts, 1);
-    if (dim % n !== 0) throw new ShapeError(op, "pieces would differ in size", `a divisor of ${dim}`, show(n));
+    if (dim % n !== 0)
+      throw new ShapeError(op, "pieces would differ in size", `a divisor of ${dim}`, show(n));
     sizes = new Array<number>(n).fill(dim / n);
   }
   if (sizes.reduce((a, b) => a + b, 0) !== dim)
@@ -182,7 +238,10 @@ interface Padding {
 const padOp = defineOp<Padding>({
   name: "pad",
   infer: ([x], { widths }) => ({
-    shape: requireShape("pad", x.shape.map((dim, k) => dim + widths[k][0] + widths[k][1])),
+    shape: requireShape(
+      "pad",
+      x.shape.map((dim, k) => dim + widths[k][0] + widths[k][1]),
+    ),
     dtype: x.dtype,
   }),
   forward: ([x], { widths, value }, out) => {
@@ -192,7 +251,10 @@ const padOp = defineOp<Padding>({
   },
   backward: (dy, { specs: [x], attrs: { widths } }) => {
     const strides = stridesOf(dy.shape);
-    const offset = dy.size === 0 || size(x.shape) === 0 ? 0 : widths.reduce((sum, [before], k) => sum + before * strides[k], 0);
+    const offset =
+      dy.size === 0 || size(x.shape) === 0
+        ? 0
+        : widths.reduce((sum, [before], k) => sum + before * strides[k], 0);
     return [readStrided(dy, x, offset, strides)];
   },
 });
@@ -200,7 +262,11 @@ const padOp = defineOp<Padding>({
 export function pad(x: Tensor, widths: readonly (readonly [number, number])[], value = 0): Tensor {
   const op = "pad";
   requireTensor(op, "input", x);
-  if (!Array.isArray(widths) || widths.length !== x.rank || !widths.every((w) => Array.isArray(w) && w.length === 2))
+  if (
+    !Array.isArray(widths) ||
+    widths.length !== x.rank ||
+    !widths.every((w) => Array.isArray(w) && w.length === 2)
+  )
     throw new ShapeError(op, "widths are not valid", `${x.rank} pairs [before, after]`, show(widths));
   for (const width of widths.flat()) requireInteger(op, "a width", width, 0, 2 ** 31);
   return padOp([x], { widths, value: requireNumber(op, "value", value) });
@@ -211,8 +277,14 @@ const flipOp = defineOp<{ axes: readonly number[] }>({
   infer: ([x]) => x,
   forward: ([x], { axes }, out) => {
     const strides = stridesOf(x.shape);
-    const offset = x.size === 0 ? 0 : axes.reduce((sum, axis) => sum + (x.shape[axis] - 1) * strides[axis], 0);
-    return readStrided(x, out, offset, strides.map((stride, axis) => (axes.includes(axis) ? -stride : stride)));
+    const offset =
+      x.size === 0 ? 0 : axes.reduce((sum, axis) => sum + (x.shape[axis] - 1) * strides[axis], 0);
+    return readStrided(
+      x,
+      out,
+      offset,
+      strides.map((stride, axis) => (axes.includes(axis) ? -stride : stride)),
+    );
   },
   backward: (dy, { attrs: { axes } }) => [flip(dy, axes)],
 });
@@ -223,19 +295,28 @@ export function flip(x: Tensor, axes?: number | readonly number[] | null): Tenso
 }
 
 /** x turned along axes: what falls off one end comes back at the other. out[i + shift] = x[i]. */
-export function roll(x: Tensor, shifts: number | readonly number[], axes: number | readonly number[]): Tensor {
+export function roll(
+  x: Tensor,
+  shifts: number | readonly number[],
+  axes: number | readonly number[],
+): Tensor {
   const op = "roll";
   requireTensor(op, "input", x);
   const shiftList = Array.isArray(shifts) ? shifts : [shifts];
   const axisList = Array.isArray(axes) ? axes : [axes];
   if (shiftList.length !== axisList.length)
-    throw new ArgumentError(op, "shifts and axes differ in number", `${axisList.length} shifts`, `${shiftList.length}`);
+    throw new ArgumentError(
+      op,
+      "shifts and axes differ in number",
+      `${axisList.length} shifts`,
+      `${shiftList.length}`,
+    );
   let y = x;
   for (let k = 0; k < axisList.length; k++) {
     const axis = requireAxis(op, axisList[k], x.rank);
     const dim = x.shape[axis];
     const shift = requireInteger(op, "a shift", shiftList[k]);
-    const cut = dim === 0 ? 0 : (((-shift % dim) + dim) % dim);
+    const cut = dim === 0 ? 0 : ((-shift % dim) + dim) % dim;
     if (cut !== 0) y = concat([slice(y, axis, cut), slice(y, axis, 0, cut)], axis);
   }
   return y === x ? reshape(x, x.shape) : y;

@@ -1,8 +1,7 @@
 import { sameShape } from "../tensor/shape.js";
-import { requireTensor, type Tensor } from "../tensor/tensor.js";
+import { alias, requireTensor, type Tensor } from "../tensor/tensor.js";
 import { ShapeError, show } from "../util/errors.js";
 import { defineOp, requireFloat, requireSameDType } from "./define.js";
-import { alias } from "../tensor/tensor.js";
 
 const straightThroughOp = defineOp({
   name: "straightThrough",
@@ -10,7 +9,12 @@ const straightThroughOp = defineOp({
     const dtype = requireFloat("straightThrough", value);
     requireSameDType("straightThrough", value, surrogate);
     if (!sameShape(value.shape, surrogate.shape))
-      throw new ShapeError("straightThrough", "value and surrogate differ", show(surrogate.shape), show(value.shape));
+      throw new ShapeError(
+        "straightThrough",
+        "value and surrogate differ",
+        show(surrogate.shape),
+        show(value.shape),
+      );
     return { shape: value.shape, dtype };
   },
   forward: ([value]) => alias(value, "straightThrough"),

@@ -14,14 +14,22 @@ export interface AdamWOptions {
   /** Decoupled: p shrinks by lr weightDecay per step. Default 0.01. */
   weightDecay: number;
 }
-const DEFAULTS: AdamWOptions = { lr: 1e-3, betas: [0.9, 0.999], eps: 1e-8, weightDecay: 0.01 };
+const DEFAULTS: AdamWOptions = {
+  lr: 1e-3,
+  betas: [0.9, 0.999],
+  eps: 1e-8,
+  weightDecay: 0.01,
+};
 
 /**
  * AdamW (Loshchilov & Hutter 2019): m and v are running means of g and g^2, p -= lr (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps),
  * with decay apart from the gradient. One kernel for all parameters of a group.
  */
 export class AdamW extends Optimizer<AdamWOptions> {
-  constructor(params: Iterable<Tensor> | Iterable<ParameterGroup<AdamWOptions>>, options: Partial<AdamWOptions> = {}) {
+  constructor(
+    params: Iterable<Tensor> | Iterable<ParameterGroup<AdamWOptions>>,
+    options: Partial<AdamWOptions> = {},
+  ) {
     requireOptions("AdamW", options, Object.keys(DEFAULTS));
     super("AdamW", params, { ...DEFAULTS, ...options }, ["m", "v"]);
   }
@@ -34,7 +42,12 @@ export class AdamW extends Optimizer<AdamWOptions> {
       throw new ArgumentError("AdamW", "betas are not valid", "two numbers from 0 to below 1", show(betas));
   }
 
-  protected update({ lr, betas: [b1, b2], eps, weightDecay }: AdamWOptions, params: Tensor[], grads: Tensor[], [m, v]: Tensor[][]): void {
+  protected update(
+    { lr, betas: [b1, b2], eps, weightDecay }: AdamWOptions,
+    params: Tensor[],
+    grads: Tensor[],
+    [m, v]: Tensor[][],
+  ): void {
     const corrections = [1 - b1 ** this.steps, 1 - b2 ** this.steps];
     launchInto("adamw_step", grads, [...params, ...m, ...v], [lr, b1, b2, eps, weightDecay, ...corrections]);
   }

@@ -10,7 +10,11 @@ export function clipGradNorm(params: Iterable<Tensor>, maxNorm: number): Tensor 
   requireNumber("clipGradNorm", "maxNorm", maxNorm, 0);
   const grads = [...params].flatMap((t) => requireTensor("clipGradNorm", "a parameter", t).grad ?? []);
   const [first] = grads;
-  const spec = { shape: [], dtype: first?.dtype ?? "float32", device: first?.device ?? "cpu" } as const;
+  const spec = {
+    shape: [],
+    dtype: first?.dtype ?? "float32",
+    device: first?.device ?? "cpu",
+  } as const;
   const [norm] = launch("global_norm", grads, [spec]);
   if (grads.length > 0) launchInto("clip_scale", [norm], grads, [maxNorm]);
   return norm;

@@ -1,5 +1,5 @@
-import { zeros } from "../ops/index.js";
 import { copyInto } from "../nn/module.js";
+import { zeros } from "../ops/index.js";
 import { isTensor, requireTensor, type Tensor } from "../tensor/tensor.js";
 import { requireNumber, requireOptions } from "../util/check.js";
 import { ArgumentError, AutogradError, ConfigError, show } from "../util/errors.js";
@@ -24,7 +24,12 @@ export abstract class Optimizer<O extends { lr: number }> {
   readonly #slots: readonly string[];
   readonly #state = new Map<Tensor, Tensor[]>();
 
-  constructor(name: string, params: Iterable<Tensor> | Iterable<ParameterGroup<O>>, defaults: O, slots: readonly string[]) {
+  constructor(
+    name: string,
+    params: Iterable<Tensor> | Iterable<ParameterGroup<O>>,
+    defaults: O,
+    slots: readonly string[],
+  ) {
     if (params === null || typeof params !== "object" || !(Symbol.iterator in params))
       throw new ArgumentError(name, "params are not valid", "an array of tensors or of groups", show(params));
     const list = [...params] as (Tensor | ParameterGroup<O>)[];
@@ -40,7 +45,8 @@ export abstract class Optimizer<O extends { lr: number }> {
       const tensors = [...own].map((t) => requireTensor(name, "a parameter", t));
       for (const t of tensors) {
         if (seen.has(t)) throw new ArgumentError(name, "a parameter is named twice", "each parameter once");
-        if (!t.requiresGrad) throw new AutogradError(name, "a parameter does not require a gradient", "requiresGrad");
+        if (!t.requiresGrad)
+          throw new AutogradError(name, "a parameter does not require a gradient", "requiresGrad");
         seen.add(t);
       }
       const merged = { ...defaults, ...options };
@@ -48,7 +54,11 @@ export abstract class Optimizer<O extends { lr: number }> {
       return { params: tensors, options: merged };
     });
     this.#slots = slots;
-    for (const t of seen) this.#state.set(t, slots.map(() => zeros(t.shape, { dtype: t.dtype }).keep()));
+    for (const t of seen)
+      this.#state.set(
+        t,
+        slots.map(() => zeros(t.shape, { dtype: t.dtype }).keep()),
+      );
   }
 
   protected abstract check(options: O): void;
@@ -63,7 +73,12 @@ export abstract class Optimizer<O extends { lr: number }> {
       const active = params.filter((t) => t.grad !== null);
       if (active.length === 0) continue;
       const states = active.map((t) => this.#state.get(t) as Tensor[]);
-      this.update(options, active, active.map((t) => t.grad as Tensor), this.#slots.map((_, k) => states.map((s) => s[k])));
+      this.update(
+        options,
+        active,
+        active.map((t) => t.grad as Tensor),
+        this.#slots.map((_, k) => states.map((s) => s[k])),
+      );
     }
   }
 
@@ -93,7 +108,12 @@ export abstract class Optimizer<O extends { lr: number }> {
     for (const [name, target] of own) {
       const source = state.get(name);
       if (!source || show(source.shape) !== show(target.shape))
-        throw new ConfigError("loadStateDict", `optimiser state ${name} does not fit`, show(target.shape), source ? show(source.shape) : "nothing");
+        throw new ConfigError(
+          "loadStateDict",
+          `optimiser state ${name} does not fit`,
+          show(target.shape),
+          source ? show(source.shape) : "nothing",
+        );
     }
     for (const [name, target] of own) copyInto(target, state.get(name) as Tensor);
     this.steps = steps;

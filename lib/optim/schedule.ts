@@ -15,7 +15,10 @@ export interface CosineSchedule {
  * Learning rate of a step, counted from 0: linear from `warmupLr` to `lr` over the warm-up (whose last
  * step has it already), then half a cosine down to `minLr` at `totalSteps`.
  */
-export function cosineLr(step: number, { lr, minLr = 0, warmupLr = 0, warmupSteps = 0, totalSteps }: CosineSchedule): number {
+export function cosineLr(
+  step: number,
+  { lr, minLr = 0, warmupLr = 0, warmupSteps = 0, totalSteps }: CosineSchedule,
+): number {
   const op = "cosineLr";
   requireInteger(op, "step", step, 0);
   requireInteger(op, "totalSteps", totalSteps, 1);

@@ -13,11 +13,19 @@ export interface SGDOptions {
   /** Look ahead along the momentum. Default false. */
   nesterov: boolean;
 }
-const DEFAULTS: SGDOptions = { lr: 0.01, momentum: 0, weightDecay: 0, nesterov: false };
+const DEFAULTS: SGDOptions = {
+  lr: 0.01,
+  momentum: 0,
+  weightDecay: 0,
+  nesterov: false,
+};
 
 /** g += decay p; b = momentum b + g; p -= lr b (Nesterov: lr (g + momentum b)). */
 export class SGD extends Optimizer<SGDOptions> {
-  constructor(params: Iterable<Tensor> | Iterable<ParameterGroup<SGDOptions>>, options: Partial<SGDOptions> = {}) {
+  constructor(
+    params: Iterable<Tensor> | Iterable<ParameterGroup<SGDOptions>>,
+    options: Partial<SGDOptions> = {},
+  ) {
     requireOptions("SGD", options, Object.keys(DEFAULTS));
     super("SGD", params, { ...DEFAULTS, ...options }, ["momentum"]);
   }
@@ -29,7 +37,12 @@ export class SGD extends Optimizer<SGDOptions> {
     requireBoolean("SGD", "nesterov", nesterov);
   }
 
-  protected update({ lr, momentum, weightDecay, nesterov }: SGDOptions, params: Tensor[], grads: Tensor[], [buffers]: Tensor[][]): void {
+  protected update(
+    { lr, momentum, weightDecay, nesterov }: SGDOptions,
+    params: Tensor[],
+    grads: Tensor[],
+    [buffers]: Tensor[][],
+  ): void {
     // Buffers start as zeros, so the first step needs no case of its own.
     launchInto("sgd_step", grads, [...params, ...buffers], [lr, momentum, weightDecay, Number(nesterov), 0]);
   }

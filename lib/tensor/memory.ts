@@ -32,7 +32,10 @@ const functions = {
 /** Counters and limits of native memory: `memory()` gives all counters, `memory.liveBytes` and its like one of them. */
 export const memory = Object.assign((): MemoryStats => addon.stats(), functions) as unknown as Memory;
 for (const key of ["liveTensors", "liveBytes", "peakBytes", "cachedBytes", "budget"] as const)
-  Object.defineProperty(memory, key, { get: () => addon.stats()[key], enumerable: true });
+  Object.defineProperty(memory, key, {
+    get: () => addon.stats()[key],
+    enumerable: true,
+  });
 
 /** The container's memory limit where there is one, else the machine's memory. */
 function availableMemory(): number {

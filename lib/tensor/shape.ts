@@ -9,7 +9,8 @@ const MAX_ELEMENTS = 2 ** 46;
 
 /** An array of whole numbers, rank 0 to 6, whose product is in range. */
 export function requireShape(op: string, shape: unknown): number[] {
-  if (!Array.isArray(shape)) throw new ShapeError(op, "shape is not valid", "an array of dimensions", show(shape));
+  if (!Array.isArray(shape))
+    throw new ShapeError(op, "shape is not valid", "an array of dimensions", show(shape));
   if (shape.length > MAX_RANK)
     throw new ShapeError(op, "too many dimensions", `at most ${MAX_RANK}`, `${shape.length}`);
   let empty = false;
@@ -57,7 +58,12 @@ export function broadcastShapes(op: string, a: Shape, b: Shape): number[] {
     const da = a[a.length - rank + axis] ?? 1;
     const db = b[b.length - rank + axis] ?? 1;
     if (da !== db && da !== 1 && db !== 1)
-      throw new ShapeError(op, "shapes do not broadcast", "equal dimensions or 1", `${show(a)} and ${show(b)}`);
+      throw new ShapeError(
+        op,
+        "shapes do not broadcast",
+        "equal dimensions or 1",
+        `${show(a)} and ${show(b)}`,
+      );
     result[axis] = da === 1 ? db : da;
   }
   return result;
@@ -74,7 +80,8 @@ export function requireAxis(op: string, axis: unknown, rank: number): number {
 export function requireAxes(op: string, axes: unknown, rank: number): number[] {
   if (axes === undefined || axes === null) return Array.from({ length: rank }, (_, axis) => axis);
   const list = (Array.isArray(axes) ? axes : [axes]).map((axis) => requireAxis(op, axis, rank));
-  if (new Set(list).size !== list.length) throw new ShapeError(op, "an axis is named twice", "distinct axes", show(axes));
+  if (new Set(list).size !== list.length)
+    throw new ShapeError(op, "an axis is named twice", "distinct axes", show(axes));
   return list.sort((a, b) => a - b);
 }
 

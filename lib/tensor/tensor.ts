@@ -98,7 +98,12 @@ export class Tensor {
   /** The native handle, for a call of `op`. */
   handle(op: string): number {
     if (this.#hold.handle < 0)
-      throw new DisposedError(op, "the tensor was disposed, or its scope has ended", "a live tensor", describe(this));
+      throw new DisposedError(
+        op,
+        "the tensor was disposed, or its scope has ended",
+        "a live tensor",
+        describe(this),
+      );
     return this.#hold.handle;
   }
 
@@ -157,7 +162,8 @@ export class Tensor {
 
   /** The only element, as a number. @throws {ArgumentError} unless there is exactly one. */
   item(): number {
-    if (this.size !== 1) throw new ArgumentError("item", "needs one element", "1 element", `shape ${show(this.shape)}`);
+    if (this.size !== 1)
+      throw new ArgumentError("item", "needs one element", "1 element", `shape ${show(this.shape)}`);
     return Number(this.#values("item")[0]);
   }
 
@@ -170,7 +176,9 @@ export class Tensor {
   }
 
   toString(): string {
-    return this.disposed ? `Tensor(disposed, ${describe(this)})` : `Tensor(${describe(this)}\n${format(this)})`;
+    return this.disposed
+      ? `Tensor(disposed, ${describe(this)})`
+      : `Tensor(${describe(this)}\n${format(this)})`;
   }
   [inspect.custom](): string {
     return this.toString();
@@ -214,7 +222,12 @@ export function isShared(t: Tensor): boolean {
 /** A tensor with a copy of `data`. */
 export function fromTypedArray(op: string, data: TensorData, spec: TensorSpec): Tensor {
   try {
-    const handle = addon.create(DTYPES[spec.dtype].code, DEVICES[spec.device], Float64Array.from(spec.shape), data);
+    const handle = addon.create(
+      DTYPES[spec.dtype].code,
+      DEVICES[spec.device],
+      Float64Array.from(spec.shape),
+      data,
+    );
     return new Tensor(handle, spec);
   } catch (error) {
     throw translate(op, error);

@@ -1,8 +1,8 @@
-import { loadSafetensors, saveSafetensors } from "../io/safetensors.js";
-import { createQuadMamba, type QuadMamba } from "../models/quadmamba/model.js";
-import type { QuadMambaConfig } from "../models/quadmamba/config.js";
-import type { AdamW } from "../optim/index.js";
 import type { Preparation } from "../data/index.js";
+import { loadSafetensors, saveSafetensors } from "../io/safetensors.js";
+import type { QuadMambaConfig } from "../models/quadmamba/config.js";
+import { createQuadMamba, type QuadMamba } from "../models/quadmamba/model.js";
+import type { AdamW } from "../optim/index.js";
 import { defaultGenerator } from "../tensor/random.js";
 import type { Tensor } from "../tensor/tensor.js";
 import { FileError } from "../util/errors.js";
@@ -38,13 +38,24 @@ export function saveCheckpoint(
   path: string,
   model: QuadMamba,
   optimizer: AdamW,
-  facts: { config: TrainConfig; prepare: Preparation; classes: readonly string[]; state: RunState },
+  facts: {
+    config: TrainConfig;
+    prepare: Preparation;
+    classes: readonly string[];
+    state: RunState;
+  },
 ): void {
   const tensors = new Map<string, Tensor>();
   for (const [name, t] of model.stateDict()) tensors.set(MODEL + name, t);
   for (const [name, t] of optimizer.stateDict()) tensors.set(OPTIMIZER + name, t);
-  const text = Object.entries({ ...facts, model: model.config }).map(([key, value]) => [key, JSON.stringify(value)]);
-  saveSafetensors(path, tensors, { format: FORMAT, ...Object.fromEntries(text) });
+  const text = Object.entries({ ...facts, model: model.config }).map(([key, value]) => [
+    key,
+    JSON.stringify(value),
+  ]);
+  saveSafetensors(path, tensors, {
+    format: FORMAT,
+    ...Object.fromEntries(text),
+  });
 }
 
 /** @throws {FileError} naming the path, if the file is damaged or no checkpoint */
@@ -54,12 +65,21 @@ export function loadCheckpoint(path: string): Checkpoint {
     try {
       return JSON.parse(metadata.get(key) ?? "");
     } catch {
-      throw new FileError("loadCheckpoint", `${path}: ${key} is missing or damaged`, `a file that train wrote (${FORMAT})`);
+      throw new FileError(
+        "loadCheckpoint",
+        `${path}: ${key} is missing or damaged`,
+        `a file that train wrote (${FORMAT})`,
+      );
     }
   };
   try {
     if (metadata.get("format") !== FORMAT)
-      throw new FileError("loadCheckpoint", `${path}: is no checkpoint of this version`, FORMAT, metadata.get("format") ?? "no format");
+      throw new FileError(
+        "loadCheckpoint",
+        `${path}: is no checkpoint of this version`,
+        FORMAT,
+        metadata.get("format") ?? "no format",
+      );
     return {
       config: field("config"),
       model: field("model"),

@@ -55,11 +55,15 @@ export function resolveTrainConfig(given: unknown, where = "train"): TrainConfig
   const result = schema.safeParse(given ?? {});
   if (!result.success) throw new ConfigError(where, result.error.issues.map(explain).join("; "));
   const { flip, ...config } = result.data;
-  return { ...config, flip: flip ?? config.data === "fashion-mnist" } as TrainConfig;
+  return {
+    ...config,
+    flip: flip ?? config.data === "fashion-mnist",
+  } as TrainConfig;
 }
 
 function explain(issue: z.core.$ZodIssue): string {
-  if (issue.code !== "unrecognized_keys") return `${issue.path.join(".") || "configuration"}: ${issue.message}`;
+  if (issue.code !== "unrecognized_keys")
+    return `${issue.path.join(".") || "configuration"}: ${issue.message}`;
   const known = Object.keys(schema.shape);
   return issue.keys
     .map((key) => {

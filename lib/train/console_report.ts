@@ -1,5 +1,5 @@
-import { cursorTo, clearLine } from "node:readline";
 import { cpus } from "node:os";
+import { clearLine, cursorTo } from "node:readline";
 import { styleText } from "node:util";
 import { addonInfo } from "../native/addon.js";
 import { getThreads } from "../tensor/memory.js";
@@ -51,8 +51,12 @@ export function consoleReport(out: NodeJS.WriteStream = process.stdout): TrainOb
     begin({ config, data, model, folder, steps, resumedAt }) {
       const { train, test } = data;
       print(deviceLine());
-      print(`data     ${data.name}: ${train.count} training and ${test.count} test images of ${train.height} x ${train.width} x ${train.channels}, ${data.classes.length} classes, on ${config.imageSize} x ${config.imageSize}`);
-      print(`run      ${config.epochs} epochs, batches of ${config.batchSize}, ${steps} steps, lr ${config.lr}, seed ${config.seed}${resumedAt > 0 ? `, resumed at step ${resumedAt}` : ""}`);
+      print(
+        `data     ${data.name}: ${train.count} training and ${test.count} test images of ${train.height} x ${train.width} x ${train.channels}, ${data.classes.length} classes, on ${config.imageSize} x ${config.imageSize}`,
+      );
+      print(
+        `run      ${config.epochs} epochs, batches of ${config.batchSize}, ${steps} steps, lr ${config.lr}, seed ${config.seed}${resumedAt > 0 ? `, resumed at step ${resumedAt}` : ""}`,
+      );
       print(`saves to ${folder}`);
       print("");
       for (const line of modelTable(model, config.imageSize)) print(line);

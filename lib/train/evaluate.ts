@@ -52,7 +52,13 @@ export async function evaluate(
     model.train(wasTraining);
   }
   const seconds = (performance.now() - begun) / 1000;
-  return { top1: top1 / data.count, top5: top5 / data.count, loss: loss / data.count, confusion, imagesPerSecond: data.count / seconds };
+  return {
+    top1: top1 / data.count,
+    top5: top5 / data.count,
+    loss: loss / data.count,
+    confusion,
+    imagesPerSecond: data.count / seconds,
+  };
 }
 
 /** Class numbers from the most to the least probable; ties to the lower number. */

@@ -1,6 +1,17 @@
 export { type Checkpoint, loadCheckpoint, modelOf } from "./checkpoint.js";
-export { readConfigFile, resolveTrainConfig, type TrainConfig, type TrainOptions } from "./config.js";
+export {
+  readConfigFile,
+  resolveTrainConfig,
+  type TrainConfig,
+  type TrainOptions,
+} from "./config.js";
 export { consoleReport } from "./console_report.js";
 export { type Evaluation, evaluate } from "./evaluate.js";
 export { modelCosts, modelTable } from "./model_summary.js";
-export { type StepReport, type TrainObserver, type TrainRequest, type TrainResult, train } from "./trainer.js";
+export {
+  type StepReport,
+  type TrainObserver,
+  type TrainRequest,
+  type TrainResult,
+  train,
+} from "./trainer.js";

@@ -31,7 +31,8 @@ export function modelCosts(model: QuadMamba, size: number, depth: number): Modul
     }
     return cost;
   };
-  for (const [name, t] of model.namedParameters()) costOf(name.slice(0, name.lastIndexOf("."))).parameters += t.size;
+  for (const [name, t] of model.namedParameters())
+    costOf(name.slice(0, name.lastIndexOf("."))).parameters += t.size;
   const wasTraining = model.training;
   model.eval();
   const macs = scope(() => {
@@ -47,14 +48,21 @@ export function modelCosts(model: QuadMamba, size: number, depth: number): Modul
 /** The costs as lines of text, with totals. */
 export function modelTable(model: QuadMamba, size: number, depth = 1): string[] {
   const costs = modelCosts(model, size, depth);
-  const total = costs.reduce(
-    (sum, cost) => ({ ...sum, parameters: sum.parameters + cost.parameters, macs: sum.macs + cost.macs }),
-    { name: "total", parameters: 0, macs: 0 },
-  );
-  const rows = [...costs, total].map(({ name, parameters, macs }) => [name, parameters.toLocaleString("en-US"), formatMacs(macs)]);
+  const sumOf = (key: "parameters" | "macs"): number => costs.reduce((sum, cost) => sum + cost[key], 0);
+  const total: ModuleCost = {
+    name: "total",
+    parameters: sumOf("parameters"),
+    macs: sumOf("macs"),
+  };
+  const rows = [...costs, total].map(({ name, parameters, macs }) => [
+    name,
+    parameters.toLocaleString("en-US"),
+    formatMacs(macs),
+  ]);
   const head = ["module", "parameters", `MACs at ${size} x ${size}`];
   const widths = head.map((cell, k) => Math.max(cell.length, ...rows.map((row) => row[k].length)));
-  const line = (cells: string[]) => cells.map((cell, k) => (k === 0 ? cell.padEnd(widths[k]) : cell.padStart(widths[k]))).join("  ");
+  const line = (cells: string[]) =>
+    cells.map((cell, k) => (k === 0 ? cell.padEnd(widths[k]) : cell.padStart(widths[k]))).join("  ");
   const rule = widths.map((width) => "-".repeat(width)).join("  ");
   return [line(head), rule, ...rows.slice(0, -1).map(line), rule, line(rows[rows.length - 1])];
 }

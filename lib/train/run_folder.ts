@@ -42,7 +42,11 @@ export class RunFolder {
   static create(path: string | undefined, config: TrainConfig): RunFolder {
     const folder = new RunFolder(path ?? freeName(config.data.replace(/[^\w-]+/g, "_")));
     if (existsSync(folder.path) && readdirSync(folder.path).length > 0)
-      throw new ConfigError("train", `${folder.path} is not empty`, "a new folder, or --resume to go on with the run there");
+      throw new ConfigError(
+        "train",
+        `${folder.path} is not empty`,
+        "a new folder, or --resume to go on with the run there",
+      );
     folder.#attempt(() => mkdirSync(folder.path, { recursive: true }));
     folder.#write("config.json", config);
     folder.#write("environment.json", environment());

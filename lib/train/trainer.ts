@@ -1,6 +1,14 @@
 import { statSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { type Batch, batchOf, type DataSource, epochOrder, loadDataset, measureNormalisation, type Preparation } from "../data/index.js";
+import {
+  type Batch,
+  batchOf,
+  type DataSource,
+  epochOrder,
+  loadDataset,
+  measureNormalisation,
+  type Preparation,
+} from "../data/index.js";
 import { resolveConfig } from "../models/quadmamba/config.js";
 import { createQuadMamba, type QuadMamba } from "../models/quadmamba/model.js";
 import { crossEntropy } from "../ops/index.js";
@@ -11,7 +19,14 @@ import { scope } from "../tensor/scope.js";
 import type { Tensor } from "../tensor/tensor.js";
 import { requireOptions } from "../util/check.js";
 import { ConfigError, FileError, TrainingError } from "../util/errors.js";
-import { disposeCheckpoint, loadCheckpoint, modelOf, type RunState, restoreState, saveCheckpoint } from "./checkpoint.js";
+import {
+  disposeCheckpoint,
+  loadCheckpoint,
+  modelOf,
+  type RunState,
+  restoreState,
+  saveCheckpoint,
+} from "./checkpoint.js";
 import { resolveTrainConfig, type TrainConfig, type TrainOptions } from "./config.js";
 import { countCorrect, type Evaluation, evaluate } from "./evaluate.js";
 import { RunFolder } from "./run_folder.js";
@@ -20,9 +35,22 @@ const MAX_FAILED_SAVES = 3;
 
 /** What a run tells its observer. */
 export interface TrainObserver {
-  begin?(run: { config: TrainConfig; data: DataSource; model: QuadMamba; folder: string; steps: number; resumedAt: number }): void;
+  begin?(run: {
+    config: TrainConfig;
+    data: DataSource;
+    model: QuadMamba;
+    folder: string;
+    steps: number;
+    resumedAt: number;
+  }): void;
   step?(at: StepReport): void;
-  epoch?(at: { epoch: number; trainLoss: number; trainAccuracy: number; test: Evaluation; best: boolean }): void;
+  epoch?(at: {
+    epoch: number;
+    trainLoss: number;
+    trainAccuracy: number;
+    test: Evaluation;
+    best: boolean;
+  }): void;
   saved?(path: string): void;
   warning?(message: string): void;
 }
@@ -71,7 +99,9 @@ export interface TrainResult {
  */
 export async function train(options: TrainOptions, request: TrainRequest = {}): Promise<TrainResult> {
   requireOptions("train", request, ["out", "resume", "signal", "observer"]);
-  const run = request.resume ? resumeRun(request.resume, request.out) : startRun(resolveTrainConfig(options), request.out);
+  const run = request.resume
+    ? resumeRun(request.resume, request.out)
+    : startRun(resolveTrainConfig(options), request.out);
   try {
     return await run.finish(request.signal, request.observer ?? {});
   } finally {
@@ -81,36 +111,71 @@ export async function train(options: TrainOptions, request: TrainRequest = {}): 
 
 function startRun(config: TrainConfig, out: string | undefined): Run {
   const data = loadDataset(config.data);
-  const prepare = { size: config.imageSize, ...measureNormalisation(data.train) };
+  const prepare = {
+    size: config.imageSize,
+    ...measureNormalisation(data.train),
+  };
   const given = typeof config.model === "string" ? { variant: config.model } : config.model;
-  const modelConfig = resolveConfig({ inChannels: data.train.channels, numClasses: data.classes.length, ...given });
+  const modelConfig = resolveConfig({
+    inChannels: data.train.channels,
+    numClasses: data.classes.length,
+    ...given,
+  });
   checkSteps(config, data);
   const folder = RunFolder.create(out, config);
   manualSeed(config.seed);
   const model = createQuadMamba(modelConfig);
-  const state: RunState = { step: 0, draws: 0, epochLoss: 0, epochCorrect: 0, bestAccuracy: 0 };
+  const state: RunState = {
+    step: 0,
+    draws: 0,
+    epochLoss: 0,
+    epochCorrect: 0,
+    bestAccuracy: 0,
+  };
   return new Run(config, data, prepare, model, makeOptimizer(model, config), state, folder);
 }
 
 function resumeRun(path: string, out: string | undefined): Run {
-  if (out !== undefined) throw new ConfigError("train", "--out and --resume exclude each other: a resumed run stays in its folder");
+  if (out !== undefined)
+    throw new ConfigError(
+      "train",
+      "--out and --resume exclude each other: a resumed run stays in its folder",
+    );
   const isFolder = statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false;
   const checkpoint = loadCheckpoint(isFolder ? join(path, "last.safetensors") : path);
   const { config, prepare, state } = checkpoint;
   const data = loadDataset(config.data);
   if (checkpoint.classes.length !== data.classes.length)
-    throw new FileError("train", `${path}: the data set has changed`, `${checkpoint.classes.length} classes`, `${data.classes.length}`);
+    throw new FileError(
+      "train",
+      `${path}: the data set has changed`,
+      `${checkpoint.classes.length} classes`,
+      `${data.classes.length}`,
+    );
   manualSeed(config.seed);
   const model = modelOf(checkpoint);
   const optimizer = makeOptimizer(model, config);
   restoreState(checkpoint, optimizer);
   disposeCheckpoint(checkpoint);
-  return new Run(config, data, prepare, model, optimizer, state, RunFolder.resume(isFolder ? path : dirname(path), state.step));
+  return new Run(
+    config,
+    data,
+    prepare,
+    model,
+    optimizer,
+    state,
+    RunFolder.resume(isFolder ? path : dirname(path), state.step),
+  );
 }
 
 function checkSteps(config: TrainConfig, data: DataSource): void {
   if (config.batchSize > data.train.count)
-    throw new ConfigError("train", "batchSize is larger than the data set", `at most ${data.train.count}`, `${config.batchSize}`);
+    throw new ConfigError(
+      "train",
+      "batchSize is larger than the data set",
+      `at most ${data.train.count}`,
+      `${config.batchSize}`,
+    );
 }
 
 /** No decay for one-dimensional parameters (norms, biases, D), the biases of dt, and, unless asked for, A_logs. */
@@ -122,7 +187,10 @@ function makeOptimizer(model: QuadMamba, { lr, betas, weightDecay, decayALogs }:
   return new AdamW(
     [
       { params: tensors(named.filter(decays)), weightDecay },
-      { params: tensors(named.filter((entry) => !decays(entry))), weightDecay: 0 },
+      {
+        params: tensors(named.filter((entry) => !decays(entry))),
+        weightDecay: 0,
+      },
     ],
     { lr, betas },
   );
@@ -154,8 +222,19 @@ class Run {
   async finish(signal: AbortSignal | undefined, observer: TrainObserver): Promise<TrainResult> {
     const { config, state, folder } = this;
     if (config.threads) setThreads(config.threads);
-    observer.begin?.({ config, data: this.data, model: this.model, folder: folder.path, steps: this.#steps, resumedAt: state.step });
-    this.#speed = { time: performance.now(), step: state.step, imagesPerSecond: 0 };
+    observer.begin?.({
+      config,
+      data: this.data,
+      model: this.model,
+      folder: folder.path,
+      steps: this.#steps,
+      resumedAt: state.step,
+    });
+    this.#speed = {
+      time: performance.now(),
+      step: state.step,
+      imagesPerSecond: 0,
+    };
     let testAccuracy: number | undefined;
     while (state.step < this.#steps && !signal?.aborted) {
       this.#step(observer);
@@ -166,7 +245,13 @@ class Run {
     }
     const interrupted = state.step < this.#steps;
     if (interrupted) this.#save(folder.last, observer);
-    return { folder: folder.path, interrupted, steps: state.step, testAccuracy, bestAccuracy: state.bestAccuracy };
+    return {
+      folder: folder.path,
+      interrupted,
+      steps: state.step,
+      testAccuracy,
+      bestAccuracy: state.bestAccuracy,
+    };
   }
 
   dispose(): void {
@@ -214,9 +299,15 @@ class Run {
   }
 
   /** Forward, backward and update on one batch. */
-  #update({ images, labels }: Batch): { loss: number; gradNorm: number; correct: number } {
+  #update({ images, labels }: Batch): {
+    loss: number;
+    gradNorm: number;
+    correct: number;
+  } {
     const logits = this.model.forward(images);
-    const loss = crossEntropy(logits, labels, { smoothing: this.config.labelSmoothing });
+    const loss = crossEntropy(logits, labels, {
+      smoothing: this.config.labelSmoothing,
+    });
     loss.backward();
     const gradNorm = clipGradNorm(this.model.parameters(), this.config.clip).item();
     const value = loss.item();
@@ -235,14 +326,31 @@ class Run {
 
   #batch(epoch: number, position: number): Batch {
     const { config, data } = this;
-    if (this.#order?.epoch !== epoch) this.#order = { epoch, samples: epochOrder(data.train.count, config.seed, epoch) };
-    const samples = this.#order.samples.subarray(position * config.batchSize, (position + 1) * config.batchSize);
-    return batchOf(data.train, samples, this.prepare, { seed: config.seed, epoch, flip: config.flip, shift: config.shift });
+    if (this.#order?.epoch !== epoch)
+      this.#order = {
+        epoch,
+        samples: epochOrder(data.train.count, config.seed, epoch),
+      };
+    const samples = this.#order.samples.subarray(
+      position * config.batchSize,
+      (position + 1) * config.batchSize,
+    );
+    return batchOf(data.train, samples, this.prepare, {
+      seed: config.seed,
+      epoch,
+      flip: config.flip,
+      shift: config.shift,
+    });
   }
 
   #learningRate(): number {
     const { lr, minLr, warmup } = this.config;
-    return cosineLr(this.state.step, { lr, minLr, warmupSteps: Math.round(warmup * this.#steps), totalSteps: this.#steps });
+    return cosineLr(this.state.step, {
+      lr,
+      minLr,
+      warmupSteps: Math.round(warmup * this.#steps),
+      totalSteps: this.#steps,
+    });
   }
 
   /** Images per second over the last half second and more. */
@@ -251,7 +359,11 @@ class Run {
     const seconds = (now - this.#speed.time) / 1000;
     if (seconds > 0.5 || this.#speed.imagesPerSecond === 0) {
       const images = (this.state.step - this.#speed.step) * this.config.batchSize;
-      this.#speed = { time: now, step: this.state.step, imagesPerSecond: images / seconds };
+      this.#speed = {
+        time: now,
+        step: this.state.step,
+        imagesPerSecond: images / seconds,
+      };
     }
     return this.#speed.imagesPerSecond;
   }
@@ -264,11 +376,23 @@ class Run {
     if (best) state.bestAccuracy = test.top1;
     const trainLoss = state.epochLoss / this.#stepsPerEpoch;
     const trainAccuracy = state.epochCorrect / (this.#stepsPerEpoch * config.batchSize);
-    folder.log({ step: state.step, epoch, trainLoss, trainAccuracy, lr: this.optimizer.groups[0].options.lr, testLoss: test.loss, testAccuracy: test.top1 });
+    folder.log({
+      step: state.step,
+      epoch,
+      trainLoss,
+      trainAccuracy,
+      lr: this.optimizer.groups[0].options.lr,
+      testLoss: test.loss,
+      testAccuracy: test.top1,
+    });
     observer.epoch?.({ epoch, trainLoss, trainAccuracy, test, best });
     this.#save(folder.last, observer);
     if (best) this.#save(folder.best, observer);
-    this.#speed = { time: performance.now(), step: state.step, imagesPerSecond: 0 };
+    this.#speed = {
+      time: performance.now(),
+      step: state.step,
+      imagesPerSecond: 0,
+    };
     return test.top1;
   }
 
@@ -276,7 +400,12 @@ class Run {
   #save(path: string, observer: TrainObserver): void {
     try {
       const { config, prepare, state } = this;
-      saveCheckpoint(path, this.model, this.optimizer, { config, prepare, classes: this.data.classes, state });
+      saveCheckpoint(path, this.model, this.optimizer, {
+        config,
+        prepare,
+        classes: this.data.classes,
+        state,
+      });
       this.#failedSaves = 0;
       observer.saved?.(path);
     } catch (error) {

@@ -1,30 +1,49 @@
 import { ArgumentError, show } from "./errors.js";
 
 /** A finite number, optionally within bounds; otherwise an {@link ArgumentError} naming `what`. */
-export function requireNumber(op: string, what: string, value: unknown, min = -Infinity, max = Infinity): number {
+export function requireNumber(
+  op: string,
+  what: string,
+  value: unknown,
+  min = -Infinity,
+  max = Infinity,
+): number {
   if (typeof value !== "number" || !Number.isFinite(value) || value < min || value > max)
     throw new ArgumentError(op, `${what} is not valid`, `a finite number${bounds(min, max)}`, show(value));
   return value;
 }
 
 /** A safe integer, optionally within bounds. */
-export function requireInteger(op: string, what: string, value: unknown, min = -Infinity, max = Infinity): number {
+export function requireInteger(
+  op: string,
+  what: string,
+  value: unknown,
+  min = -Infinity,
+  max = Infinity,
+): number {
   if (typeof value !== "number" || !Number.isSafeInteger(value) || value < min || value > max)
     throw new ArgumentError(op, `${what} is not valid`, `an integer${bounds(min, max)}`, show(value));
   return value;
 }
 
 export function requireBoolean(op: string, what: string, value: unknown): boolean {
-  if (typeof value !== "boolean") throw new ArgumentError(op, `${what} is not valid`, "true or false", show(value));
+  if (typeof value !== "boolean")
+    throw new ArgumentError(op, `${what} is not valid`, "true or false", show(value));
   return value;
 }
 
 export function requireFunction(op: string, what: string, value: unknown): void {
-  if (typeof value !== "function") throw new ArgumentError(op, `${what} is not valid`, "a function", show(value));
+  if (typeof value !== "function")
+    throw new ArgumentError(op, `${what} is not valid`, "a function", show(value));
 }
 
 /** One of a list of names; the error names the nearest one. */
-export function requireOneOf<T extends string>(op: string, what: string, value: unknown, names: readonly T[]): T {
+export function requireOneOf<T extends string>(
+  op: string,
+  what: string,
+  value: unknown,
+  names: readonly T[],
+): T {
   if (typeof value === "string" && (names as readonly string[]).includes(value)) return value as T;
   const hint = typeof value === "string" ? nearest(value, names) : undefined;
   throw new ArgumentError(
@@ -43,7 +62,11 @@ export function requireOptions(op: string, options: unknown, keys: readonly stri
   for (const key of Object.keys(options)) {
     if (keys.includes(key)) continue;
     const hint = nearest(key, keys);
-    throw new ArgumentError(op, `unknown option ${key}${hint ? ` (did you mean ${hint}?)` : ""}`, `one of ${keys.join(", ")}`);
+    throw new ArgumentError(
+      op,
+      `unknown option ${key}${hint ? ` (did you mean ${hint}?)` : ""}`,
+      `one of ${keys.join(", ")}`,
+    );
   }
 }
 

@@ -40,7 +40,12 @@ export const STREAM = { default: 0, init: 1, shuffle: 2, augment: 3 } as const;
 export function philoxWord(seed: number, stream: number, counter: number, element: number): number {
   const block = Math.floor(element / 4);
   const words = philox4x32(
-    [block >>> 0, (Math.floor(block / 2 ** 32) | (stream << 16)) >>> 0, counter >>> 0, Math.floor(counter / 2 ** 32)],
+    [
+      block >>> 0,
+      (Math.floor(block / 2 ** 32) | (stream << 16)) >>> 0,
+      counter >>> 0,
+      Math.floor(counter / 2 ** 32),
+    ],
     [seed >>> 0, Math.floor(seed / 2 ** 32)],
   );
   return words[element % 4];

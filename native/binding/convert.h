@@ -65,7 +65,8 @@ inline Bytes bytes(const Napi::CallbackInfo& info, size_t index, DType dtype) {
     throw Error(ErrorKind::argument, "argument " + std::to_string(index) + " must be a typed array");
   auto array = info[index].As<Napi::TypedArray>();
   if (!typed_array_fits(array.TypedArrayType(), dtype))
-    throw Error(ErrorKind::dtype, std::string("the typed array is of another type; expected one for ") + dtype_name(dtype));
+    throw Error(ErrorKind::dtype,
+                std::string("the typed array is of another type; expected one for ") + dtype_name(dtype));
   uint8_t* base = static_cast<uint8_t*>(array.ArrayBuffer().Data());
   return {base ? base + array.ByteOffset() : nullptr, array.ByteLength()};
 }
@@ -84,12 +85,14 @@ inline Device device(double value) {
 
 /// `rank` dimensions starting at `at`.
 inline Shape shape(const double* at, int64_t rank) {
-  if (rank < 0 || rank > kMaxRank) throw Error(ErrorKind::shape, "expected a rank from 0 to 6, got " + std::to_string(rank));
+  if (rank < 0 || rank > kMaxRank)
+    throw Error(ErrorKind::shape, "expected a rank from 0 to 6, got " + std::to_string(rank));
   Shape s;
   s.rank = static_cast<int>(rank);
   for (int axis = 0; axis < s.rank; axis++) {
     const double dim = at[axis];
-    if (!(dim >= 0 && dim <= static_cast<double>(kMaxBytes)) || dim != static_cast<double>(static_cast<int64_t>(dim)))
+    if (!(dim >= 0 && dim <= static_cast<double>(kMaxBytes)) ||
+        dim != static_cast<double>(static_cast<int64_t>(dim)))
       throw Error(ErrorKind::shape, "a dimension must be a whole number from 0 to 2^46");
     s.dims[axis] = static_cast<int64_t>(dim);
   }

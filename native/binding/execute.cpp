@@ -22,7 +22,8 @@ class Reader {
   }
   int64_t count(int64_t limit) {
     const double value = *take(1);
-    if (!(value >= 0 && value <= static_cast<double>(limit)) || value != static_cast<double>(static_cast<int64_t>(value)))
+    if (!(value >= 0 && value <= static_cast<double>(limit)) ||
+        value != static_cast<double>(static_cast<int64_t>(value)))
       throw Error(ErrorKind::argument, "call record holds a bad count");
     return static_cast<int64_t>(value);
   }

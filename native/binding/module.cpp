@@ -51,8 +51,8 @@ Napi::Value create(const Napi::CallbackInfo& info) {
   const int64_t size = checked_bytes(s, type);
   const Bytes source = bytes(info, 3, type);
   if (static_cast<int64_t>(source.size) != size)
-    throw Error(ErrorKind::shape, "data does not fill the shape; expected " + std::to_string(size) + " bytes for " +
-                                      s.text() + ", got " + std::to_string(source.size));
+    throw Error(ErrorKind::shape, "data does not fill the shape; expected " + std::to_string(size) +
+                                      " bytes for " + s.text() + ", got " + std::to_string(source.size));
   Engine& e = engine(info);
   const double handle = e.create(type, s, where, -1);
   e.copy_in(handle, source.data, source.size);

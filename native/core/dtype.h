@@ -14,7 +14,7 @@ constexpr size_t dtype_size(DType t) {
 }
 
 constexpr const char* dtype_name(DType t) {
-  constexpr const char* names[kDTypeCount] = {"float32", "float64", "int32", "int64",
+  constexpr const char* names[kDTypeCount] = {"float32", "float64", "int32",   "int64",
                                               "uint8",   "bool",    "bfloat16"};
   return names[static_cast<int>(t)];
 }

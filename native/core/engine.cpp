@@ -8,7 +8,7 @@
 namespace qm {
 
 namespace {
-constexpr double kSlotRange = 16777216.0;        // 2^24 slots
+constexpr double kSlotRange = 16777216.0;         // 2^24 slots
 constexpr double kGenerationRange = 268435456.0;  // 2^28 generations: slot and generation fit 2^52
 }  // namespace
 
@@ -21,7 +21,8 @@ Engine::~Engine() {
 }
 
 const Engine::Slot& Engine::slot(double handle) const {
-  if (!(handle >= 0 && handle < kSlotRange * kGenerationRange) || handle != static_cast<double>(static_cast<int64_t>(handle)))
+  if (!(handle >= 0 && handle < kSlotRange * kGenerationRange) ||
+      handle != static_cast<double>(static_cast<int64_t>(handle)))
     throw Error(ErrorKind::argument, "not a tensor handle");
   const int64_t id = static_cast<int64_t>(handle);
   const size_t index = static_cast<size_t>(id & ((int64_t{1} << 24) - 1));
@@ -60,10 +61,10 @@ Storage* Engine::allocate(size_t bytes, Device device, int creator) {
     data = b->allocate(bytes);
   }
   if (!data)
-    throw Error(ErrorKind::out_of_memory,
-                "out of memory; expected at most " + std::to_string(budget_) + " bytes in use, got a request of " +
-                    std::to_string(wanted) + " with " + std::to_string(live_bytes_) + " live (" +
-                    largest_holders() + ")");
+    throw Error(ErrorKind::out_of_memory, "out of memory; expected at most " + std::to_string(budget_) +
+                                              " bytes in use, got a request of " + std::to_string(wanted) +
+                                              " with " + std::to_string(live_bytes_) + " live (" +
+                                              largest_holders() + ")");
   auto storage = new (std::nothrow) Storage{data, bytes, 1, device, creator};
   if (!storage) {
     b->release(data, bytes);
@@ -141,17 +142,19 @@ std::string Engine::largest_holders() const {
   std::sort(seen.begin(), seen.end());
   seen.erase(std::unique(seen.begin(), seen.end()), seen.end());
   for (const Storage* s : seen) {
-    auto it = std::find_if(holders.begin(), holders.end(), [&](const Holder& h) { return h.creator == s->creator; });
+    auto it = std::find_if(holders.begin(), holders.end(),
+                           [&](const Holder& h) { return h.creator == s->creator; });
     if (it == holders.end()) it = holders.insert(it, Holder{s->creator, 0, 0});
     it->bytes += static_cast<int64_t>(s->bytes);
     it->count++;
   }
-  std::sort(holders.begin(), holders.end(), [](const Holder& a, const Holder& b) { return a.bytes > b.bytes; });
+  std::sort(holders.begin(), holders.end(),
+            [](const Holder& a, const Holder& b) { return a.bytes > b.bytes; });
   if (holders.size() > 5) holders.resize(5);
   std::string text = "largest holders:";
   for (const Holder& h : holders)
-    text += std::string(&h == &holders[0] ? " " : ", ") + (h.creator < 0 ? "tensor" : kOps[h.creator].name) + " " +
-            std::to_string(h.bytes) + " bytes in " + std::to_string(h.count);
+    text += std::string(&h == &holders[0] ? " " : ", ") + (h.creator < 0 ? "tensor" : kOps[h.creator].name) +
+            " " + std::to_string(h.bytes) + " bytes in " + std::to_string(h.count);
   return holders.empty() ? "no live tensors" : text;
 }
 

@@ -1,5 +1,5 @@
-// Handles, storage and accounting of one JavaScript environment. A handle is a number that JavaScript holds: a
-// slot of the table and the generation of its use, so that a stale or foreign number is refused instead of
+// Handles, storage and accounting of one JavaScript environment. A handle is a number that JavaScript holds:
+// a slot of the table and the generation of its use, so that a stale or foreign number is refused instead of
 // being followed. Several handles may share one storage (reshape, detach, saved-for-backward).
 #pragma once
 #include <cstdint>

@@ -46,8 +46,7 @@ inline int64_t checked_bytes(const Shape& shape, DType dtype) {
   int64_t bytes = static_cast<int64_t>(dtype_size(dtype));
   bool empty = false;
   for (int axis = 0; axis < shape.rank; axis++) {
-    if (shape.dims[axis] < 0)
-      throw Error(ErrorKind::shape, "a dimension is negative; got " + shape.text());
+    if (shape.dims[axis] < 0) throw Error(ErrorKind::shape, "a dimension is negative; got " + shape.text());
     empty = empty || shape.dims[axis] == 0;
   }
   for (int axis = 0; axis < shape.rank; axis++) {

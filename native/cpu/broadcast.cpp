@@ -1,5 +1,5 @@
-// Binary ops, comparisons and `where` with NumPy broadcasting. Dimensions are merged where all operands agree, which leaves
-// an innermost run in which each operand either advances by one or stands still.
+// Binary ops, comparisons and `where` with NumPy broadcasting. Dimensions are merged where all operands
+// agree, which leaves an innermost run in which each operand either advances by one or stands still.
 #include "cpu/kernel.h"
 
 namespace qm::cpu::QM_ISA {
@@ -9,11 +9,11 @@ namespace {
 /// The merged iteration space of up to three inputs and one output.
 struct Plan {
   static constexpr int kInputs = 3;
-  int rank = 0;                            // outer dimensions, outermost first
-  int64_t dims[kMaxRank] = {};             // of the outer dimensions
+  int rank = 0;                             // outer dimensions, outermost first
+  int64_t dims[kMaxRank] = {};              // of the outer dimensions
   int64_t strides[kInputs][kMaxRank] = {};  // of the outer dimensions, in elements
-  int64_t inner = 1;                       // length of the innermost run
-  int64_t step[kInputs] = {};              // 0 or 1 within the run
+  int64_t inner = 1;                        // length of the innermost run
+  int64_t step[kInputs] = {};               // 0 or 1 within the run
   int64_t rows = 1;
 };
 
@@ -37,8 +37,7 @@ Plan make_plan(const Call& call) {
     }
     if (dim == 1) continue;
     bool merge = rank > 0;
-    for (int k = 0; k < call.n_in && merge; k++)
-      merge = stride[k] == strides[k][rank - 1] * dims[rank - 1];
+    for (int k = 0; k < call.n_in && merge; k++) merge = stride[k] == strides[k][rank - 1] * dims[rank - 1];
     if (merge) {
       dims[rank - 1] *= dim;
       continue;
@@ -49,7 +48,8 @@ Plan make_plan(const Call& call) {
   }
   Plan plan;
   int first = 0;
-  if (rank > 0) {  // axis 0 (innermost) becomes the run; its strides are 0 or 1 because tensors are contiguous
+  if (rank >
+      0) {  // axis 0 (innermost) becomes the run; its strides are 0 or 1 because tensors are contiguous
     plan.inner = dims[0];
     for (int k = 0; k < call.n_in; k++) plan.step[k] = strides[k][0];
     bool unit = true;
@@ -125,7 +125,8 @@ void run_binary(const Call& call, Fn fn) {
 
 void require_pair(const Call& call, bool same_out) {
   call.require(call.in[0].dtype == call.in[1].dtype, "two inputs of one dtype");
-  call.require(call.out[0].dtype == (same_out ? call.in[0].dtype : DType::boolean), "an output of the result dtype");
+  call.require(call.out[0].dtype == (same_out ? call.in[0].dtype : DType::boolean),
+               "an output of the result dtype");
 }
 
 template <class Fn>

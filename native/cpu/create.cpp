@@ -70,7 +70,8 @@ void cast_fwd(const Call& call) {
 void one_hot_fwd(const Call& call) {
   const TensorView& index = call.in[0];
   TensorView& y = call.out[0];
-  call.require(index.present && y.shape.rank == index.shape.rank + 1, "an output with one dimension more than the indices");
+  call.require(index.present && y.shape.rank == index.shape.rank + 1,
+               "an output with one dimension more than the indices");
   for (int axis = 0; axis < index.shape.rank; axis++)
     call.require(y.shape[axis] == index.shape[axis], "an output of shape [...indices, classes]");
   const int64_t rows = index.numel(), classes = y.shape.last(0);

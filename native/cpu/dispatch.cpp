@@ -71,7 +71,8 @@ void select_isa() {
       }
       names += std::string(names.empty() ? "" : ", ") + isa.name;
     }
-    throw Error(ErrorKind::argument, std::string("QUADMAMBA_ISA: not available; expected one of ") + names + ", got " + wanted);
+    throw Error(ErrorKind::argument,
+                std::string("QUADMAMBA_ISA: not available; expected one of ") + names + ", got " + wanted);
   }
   for (const Isa& isa : kIsas)
     if (isa.supported()) {

@@ -1,11 +1,11 @@
-// Elementwise kernels: one line per formula of formulas/elementwise.h. Accumulates nothing; every lane, also of the tail,
-// takes the vector path, so an element's bits do not depend on its position.
+// Elementwise kernels: one line per formula of formulas/elementwise.h. Accumulates nothing; every lane, also
+// of the tail, takes the vector path, so an element's bits do not depend on its position.
 #include "cpu/kernel.h"
 
 namespace qm::cpu::QM_ISA {
 
-#include "formulas/math.h"
 #include "formulas/elementwise.h"
+#include "formulas/math.h"
 
 namespace {
 

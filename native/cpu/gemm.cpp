@@ -1,6 +1,6 @@
-// The register block is kRows x kVectors vectors of C: 12 x 2 with 32 vector registers of 512 bits, 6 x 2 with 16 of 256.
-// For every k one row of a B panel is loaded and each A element broadcast. Each element of C is summed over k in ascending
-// order within blocks of kDepth, and the blocks are added in order.
+// The register block is kRows x kVectors vectors of C: 12 x 2 with 32 vector registers of 512 bits, 6 x 2
+// with 16 of 256. For every k one row of a B panel is loaded and each A element broadcast. Each element of C
+// is summed over k in ascending order within blocks of kDepth, and the blocks are added in order.
 #include "cpu/gemm.h"
 
 namespace qm::cpu::QM_ISA {
@@ -72,13 +72,14 @@ void rows_kernel(const Block<T>& s, int64_t rows) {
 
 /// Block of A [m, depth] times one packed block of B [depth, n].
 template <class T>
-void multiply_block(int64_t m, int64_t n, int64_t depth, Matrix<T> a, const T* packed, T* c, int64_t ldc, const T* bias,
-                    bool accumulate) {
+void multiply_block(int64_t m, int64_t n, int64_t depth, Matrix<T> a, const T* packed, T* c, int64_t ldc,
+                    const T* bias, bool accumulate) {
   for (int64_t j = 0; j < n; j += kPanel<T>) {
     const int64_t width = std::min(kPanel<T>, n - j);
     for (int64_t i = 0; i < m; i += kRows) {
-      const Block<T> block{depth, {a.data + i * a.row, a.row, a.col}, packed + j * depth, c + i * ldc + j, ldc, width,
-                           bias ? bias + j : nullptr, accumulate};
+      const Block<T> block{
+          depth, {a.data + i * a.row, a.row, a.col}, packed + j * depth, c + i * ldc + j, ldc,
+          width, bias ? bias + j : nullptr,          accumulate};
       if (width > kLanes<T>)
         rows_kernel<T, 2>(block, std::min<int64_t>(kRows, m - i));
       else
@@ -124,15 +125,15 @@ void pack_b(int64_t k, int64_t n, Matrix<T> b, T* packed) {
 }
 
 template <class T>
-void gemm_packed(int64_t m, int64_t n, int64_t k, Matrix<T> a, const T* packed, T* c, int64_t ldc, const T* bias,
-                 bool accumulate) {
+void gemm_packed(int64_t m, int64_t n, int64_t k, Matrix<T> a, const T* packed, T* c, int64_t ldc,
+                 const T* bias, bool accumulate) {
   if (k == 0 && !accumulate)
     for (int64_t i = 0; i < m; i++)
       for (int64_t j = 0; j < n; j++) c[i * ldc + j] = bias ? bias[j] : T{0};
   const int64_t stride = round_up(n, kPanel<T>);
   for (int64_t p = 0; p < k; p += kDepth)
-    multiply_block(m, n, std::min(kDepth, k - p), Matrix<T>{a.data + p * a.col, a.row, a.col}, packed + p * stride, c, ldc,
-                   p == 0 ? bias : nullptr, accumulate || p > 0);
+    multiply_block(m, n, std::min(kDepth, k - p), Matrix<T>{a.data + p * a.col, a.row, a.col},
+                   packed + p * stride, c, ldc, p == 0 ? bias : nullptr, accumulate || p > 0);
 }
 
 template <class T>
@@ -147,11 +148,12 @@ void gemm(int64_t m, int64_t n, int64_t k, Matrix<T> a, Matrix<T> b, T* c, int64
     const int64_t stride = round_up(n, kPanel<T>);
     parallel_tasks(depth_blocks, [&](int64_t block) {
       const int64_t p = block * kDepth;
-      pack_block(std::min(kDepth, k - p), n, Matrix<T>{b.data + p * b.row, b.row, b.col}, packed.get() + p * stride);
+      pack_block(std::min(kDepth, k - p), n, Matrix<T>{b.data + p * b.row, b.row, b.col},
+                 packed.get() + p * stride);
     });
     return parallel_for(m, kRowBlock, [&](int64_t begin, int64_t end) {
-      gemm_packed(end - begin, n, k, Matrix<T>{a.data + begin * a.row, a.row, a.col}, packed.get(), c + begin * ldc, ldc,
-                  bias, false);
+      gemm_packed(end - begin, n, k, Matrix<T>{a.data + begin * a.row, a.row, a.col}, packed.get(),
+                  c + begin * ldc, ldc, bias, false);
     });
   }
   // Every piece packs its own blocks of B and sums into its own C.
@@ -169,25 +171,27 @@ void gemm(int64_t m, int64_t n, int64_t k, Matrix<T> a, Matrix<T> b, T* c, int64
       const int64_t depth = std::min(kDepth, k - p);
       pack_block(depth, n, Matrix<T>{b.data + p * b.row, b.row, b.col}, own_packed);
       for (int64_t i = 0; i < m; i += kRowBlock)
-        multiply_block(std::min(kRowBlock, m - i), n, depth, Matrix<T>{a.data + i * a.row + p * a.col, a.row, a.col},
-                       own_packed, own + i * n, n, static_cast<const T*>(nullptr), p > from);
+        multiply_block(std::min(kRowBlock, m - i), n, depth,
+                       Matrix<T>{a.data + i * a.row + p * a.col, a.row, a.col}, own_packed, own + i * n, n,
+                       static_cast<const T*>(nullptr), p > from);
     }
   });
   parallel_for(m, std::max<int64_t>(1, kGrain / n), [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; i++)
       for (int64_t j = 0; j < n; j += kLanes<T>) {
         Vec<T> sum = {};
-        for (int64_t piece = 0; piece < pieces; piece++) sum += load_n(partial.get() + (piece * m + i) * n + j, n - j);
+        for (int64_t piece = 0; piece < pieces; piece++)
+          sum += load_n(partial.get() + (piece * m + i) * n + j, n - j);
         if (bias) sum += load_n(bias + j, n - j);
         store_n(c + i * ldc + j, sum, n - j);
       }
   });
 }
 
-#define QM_INSTANTIATE(T)                                                                                      \
-  template int64_t packed_size<T>(int64_t, int64_t);                                                           \
-  template void pack_b<T>(int64_t, int64_t, Matrix<T>, T*);                                                    \
-  template void gemm_packed<T>(int64_t, int64_t, int64_t, Matrix<T>, const T*, T*, int64_t, const T*, bool);   \
+#define QM_INSTANTIATE(T)                                                                                    \
+  template int64_t packed_size<T>(int64_t, int64_t);                                                         \
+  template void pack_b<T>(int64_t, int64_t, Matrix<T>, T*);                                                  \
+  template void gemm_packed<T>(int64_t, int64_t, int64_t, Matrix<T>, const T*, T*, int64_t, const T*, bool); \
   template void gemm<T>(int64_t, int64_t, int64_t, Matrix<T>, Matrix<T>, T*, int64_t, const T*);
 QM_INSTANTIATE(float)
 QM_INSTANTIATE(double)

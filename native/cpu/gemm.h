@@ -1,5 +1,5 @@
-// Matrix products. An operand is a pointer and two strides, so that every transpose is the same code; B is packed
-// into column panels, A is read where it lies.
+// Matrix products. An operand is a pointer and two strides, so that every transpose is the same code; B is
+// packed into column panels, A is read where it lies.
 #pragma once
 #include <cstdint>
 
@@ -25,11 +25,11 @@ void pack_b(int64_t k, int64_t n, Matrix<T> b, T* packed);
 
 /// C [m, n] (row stride ldc) = A B, or += with accumulate; bias [n] may be null. On the calling thread.
 template <class T>
-void gemm_packed(int64_t m, int64_t n, int64_t k, Matrix<T> a, const T* packed, T* c, int64_t ldc, const T* bias,
-                 bool accumulate);
+void gemm_packed(int64_t m, int64_t n, int64_t k, Matrix<T> a, const T* packed, T* c, int64_t ldc,
+                 const T* bias, bool accumulate);
 
-/// The same from an unpacked B, on all threads. Cut into row blocks, or, where m and n are small and k is long, into pieces
-/// of k whose sums are added in order: both by shape alone.
+/// The same from an unpacked B, on all threads. Cut into row blocks, or, where m and n are small and k is
+/// long, into pieces of k whose sums are added in order: both by shape alone.
 template <class T>
 void gemm(int64_t m, int64_t n, int64_t k, Matrix<T> a, Matrix<T> b, T* c, int64_t ldc, const T* bias);
 

@@ -1,5 +1,5 @@
-// What every kernel source includes. Each file of this folder that defines kernels is compiled once per instruction
-// set, with QM_ISA naming the namespace: baseline, avx2 or avx512.
+// What every kernel source includes. Each file of this folder that defines kernels is compiled once per
+// instruction set, with QM_ISA naming the namespace: baseline, avx2 or avx512.
 #pragma once
 #include <algorithm>
 #include <cstdint>

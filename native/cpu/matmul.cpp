@@ -1,4 +1,5 @@
-// Products of tensors, all by way of gemm: batched with broadcasting, linear layers, and linear layers in groups.
+// Products of tensors, all by way of gemm: batched with broadcasting, linear layers, and linear layers in
+// groups.
 #include "cpu/gemm.h"
 
 namespace qm::cpu::QM_ISA {
@@ -7,7 +8,8 @@ namespace {
 
 void require_one_float(const Call& call) {
   for (int k = 0; k < call.n_in; k++)
-    call.require(!call.in[k].present || call.in[k].dtype == call.out[0].dtype, "inputs of the output's dtype");
+    call.require(!call.in[k].present || call.in[k].dtype == call.out[0].dtype,
+                 "inputs of the output's dtype");
 }
 
 template <class T>
@@ -42,18 +44,20 @@ void matmul_fwd(const Call& call) {
   require_one_float(call);
   const bool trans_a = call.attrs.b(0), trans_b = call.attrs.b(1);
   const Shape &sa = call.in[0].shape, &sb = call.in[1].shape, &so = call.out[0].shape;
-  call.require(so.rank >= 2 && batch_fits(sa, so) && batch_fits(sb, so), "matrices with batches that broadcast");
+  call.require(so.rank >= 2 && batch_fits(sa, so) && batch_fits(sb, so),
+               "matrices with batches that broadcast");
   const int64_t m = so.last(1), n = so.last(0), k = sa.last(trans_a ? 1 : 0);
-  call.require(sa.last(trans_a ? 0 : 1) == m && sb.last(trans_b ? 1 : 0) == n && sb.last(trans_b ? 0 : 1) == k,
-               "[m, k] x [k, n] = [m, n]");
+  call.require(
+      sa.last(trans_a ? 0 : 1) == m && sb.last(trans_b ? 1 : 0) == n && sb.last(trans_b ? 0 : 1) == k,
+      "[m, k] x [k, n] = [m, n]");
   const int64_t batches = so.count(0, so.rank - 2);
   float_dispatch(call, call.out[0].dtype, [&](auto zero) {
     using T = decltype(zero);
     const auto one = [&](int64_t batch) {
       const T* a = call.in[0].as<T>() + batch_offset(sa, so, batch) * m * k;
       const T* b = call.in[1].as<T>() + batch_offset(sb, so, batch) * k * n;
-      gemm(m, n, k, matrix(a, sa.last(0), trans_a), matrix(b, sb.last(0), trans_b), call.out[0].as<T>() + batch * m * n, n,
-           static_cast<const T*>(nullptr));
+      gemm(m, n, k, matrix(a, sa.last(0), trans_a), matrix(b, sb.last(0), trans_b),
+           call.out[0].as<T>() + batch * m * n, n, static_cast<const T*>(nullptr));
     };
     if (batches >= 4) return parallel_tasks(batches, one);
     for (int64_t batch = 0; batch < batches; batch++) one(batch);
@@ -64,15 +68,16 @@ void matmul_fwd(const Call& call) {
 void linear_fwd(const Call& call) {
   require_one_float(call);
   const Shape &sx = call.in[0].shape, &sw = call.in[1].shape, &sy = call.out[0].shape;
-  call.require(sx.rank >= 1 && sw.rank == 2 && sy.rank == sx.rank && sw[1] == sx.last(0) && sw[0] == sy.last(0) &&
-                   sx.count(0, sx.rank - 1) == sy.count(0, sy.rank - 1),
+  call.require(sx.rank >= 1 && sw.rank == 2 && sy.rank == sx.rank && sw[1] == sx.last(0) &&
+                   sw[0] == sy.last(0) && sx.count(0, sx.rank - 1) == sy.count(0, sy.rank - 1),
                "y [.., out] = x [.., in] weight [out, in]");
   call.require(!call.in[2].present || call.in[2].numel() == sw[0], "bias [out]");
   const int64_t rows = sx.count(0, sx.rank - 1);
   float_dispatch(call, call.out[0].dtype, [&](auto zero) {
     using T = decltype(zero);
-    gemm(rows, sw[0], sw[1], matrix(call.in[0].as<T>(), sw[1], false), matrix(call.in[1].as<T>(), sw[1], true),
-         call.out[0].as<T>(), sw[0], call.in[2].present ? call.in[2].as<T>() : nullptr);
+    gemm(rows, sw[0], sw[1], matrix(call.in[0].as<T>(), sw[1], false),
+         matrix(call.in[1].as<T>(), sw[1], true), call.out[0].as<T>(), sw[0],
+         call.in[2].present ? call.in[2].as<T>() : nullptr);
   });
 }
 
@@ -80,13 +85,14 @@ void linear_fwd(const Call& call) {
 void linear_bwd_x(const Call& call) {
   require_one_float(call);
   const Shape &sy = call.in[0].shape, &sw = call.in[1].shape, &sx = call.out[0].shape;
-  call.require(sy.rank >= 1 && sw.rank == 2 && sx.rank == sy.rank && sw[0] == sy.last(0) && sw[1] == sx.last(0) &&
-                   sx.count(0, sx.rank - 1) == sy.count(0, sy.rank - 1),
+  call.require(sy.rank >= 1 && sw.rank == 2 && sx.rank == sy.rank && sw[0] == sy.last(0) &&
+                   sw[1] == sx.last(0) && sx.count(0, sx.rank - 1) == sy.count(0, sy.rank - 1),
                "dx [.., in] = dy [.., out] weight [out, in]");
   float_dispatch(call, call.out[0].dtype, [&](auto zero) {
     using T = decltype(zero);
     gemm(sy.count(0, sy.rank - 1), sw[1], sw[0], matrix(call.in[0].as<T>(), sw[0], false),
-         matrix(call.in[1].as<T>(), sw[1], false), call.out[0].as<T>(), sw[1], static_cast<const T*>(nullptr));
+         matrix(call.in[1].as<T>(), sw[1], false), call.out[0].as<T>(), sw[1],
+         static_cast<const T*>(nullptr));
   });
 }
 
@@ -94,13 +100,14 @@ void linear_bwd_x(const Call& call) {
 void linear_bwd_w(const Call& call) {
   require_one_float(call);
   const Shape &sy = call.in[0].shape, &sx = call.in[1].shape, &sw = call.out[0].shape;
-  call.require(sy.rank >= 1 && sx.rank == sy.rank && sw.rank == 2 && sw[0] == sy.last(0) && sw[1] == sx.last(0) &&
-                   sx.count(0, sx.rank - 1) == sy.count(0, sy.rank - 1),
+  call.require(sy.rank >= 1 && sx.rank == sy.rank && sw.rank == 2 && sw[0] == sy.last(0) &&
+                   sw[1] == sx.last(0) && sx.count(0, sx.rank - 1) == sy.count(0, sy.rank - 1),
                "dweight [out, in] = dy [.., out]^T x [.., in]");
   float_dispatch(call, call.out[0].dtype, [&](auto zero) {
     using T = decltype(zero);
     gemm(sw[0], sw[1], sy.count(0, sy.rank - 1), matrix(call.in[0].as<T>(), sw[0], true),
-         matrix(call.in[1].as<T>(), sw[1], false), call.out[0].as<T>(), sw[1], static_cast<const T*>(nullptr));
+         matrix(call.in[1].as<T>(), sw[1], false), call.out[0].as<T>(), sw[1],
+         static_cast<const T*>(nullptr));
   });
 }
 
@@ -112,8 +119,8 @@ struct Groups {
 
 /// x [.., groups, in], weight [groups, out, in], y [.., groups, out].
 Groups groups_of(const Call& call, const Shape& x, const Shape& weight, const Shape& y) {
-  call.require(x.rank >= 2 && y.rank == x.rank && weight.rank == 3 && weight[0] == x.last(1) && weight[0] == y.last(1) &&
-                   weight[1] == y.last(0) && weight[2] == x.last(0) &&
+  call.require(x.rank >= 2 && y.rank == x.rank && weight.rank == 3 && weight[0] == x.last(1) &&
+                   weight[0] == y.last(1) && weight[1] == y.last(0) && weight[2] == x.last(0) &&
                    x.count(0, x.rank - 2) == y.count(0, y.rank - 2),
                "x [.., groups, in], weight [groups, out, in], y [.., groups, out]");
   return Groups{x.count(0, x.rank - 2), weight[0], weight[2], weight[1]};
@@ -129,8 +136,8 @@ void grouped_linear_fwd(const Call& call) {
     using T = decltype(zero);
     for (int64_t g = 0; g < s.groups; g++)
       gemm(s.rows, s.out, s.in, Matrix<T>{call.in[0].as<T>() + g * s.in, s.groups * s.in, 1},
-           Matrix<T>{call.in[1].as<T>() + g * s.out * s.in, 1, s.in}, call.out[0].as<T>() + g * s.out, s.groups * s.out,
-           static_cast<const T*>(nullptr));
+           Matrix<T>{call.in[1].as<T>() + g * s.out * s.in, 1, s.in}, call.out[0].as<T>() + g * s.out,
+           s.groups * s.out, static_cast<const T*>(nullptr));
   });
 }
 
@@ -142,8 +149,8 @@ void grouped_linear_bwd_x(const Call& call) {
     using T = decltype(zero);
     for (int64_t g = 0; g < s.groups; g++)
       gemm(s.rows, s.in, s.out, Matrix<T>{call.in[0].as<T>() + g * s.out, s.groups * s.out, 1},
-           Matrix<T>{call.in[1].as<T>() + g * s.out * s.in, s.in, 1}, call.out[0].as<T>() + g * s.in, s.groups * s.in,
-           static_cast<const T*>(nullptr));
+           Matrix<T>{call.in[1].as<T>() + g * s.out * s.in, s.in, 1}, call.out[0].as<T>() + g * s.in,
+           s.groups * s.in, static_cast<const T*>(nullptr));
   });
 }
 
@@ -155,8 +162,8 @@ void grouped_linear_bwd_w(const Call& call) {
     using T = decltype(zero);
     for (int64_t g = 0; g < s.groups; g++)
       gemm(s.out, s.in, s.rows, Matrix<T>{call.in[0].as<T>() + g * s.out, 1, s.groups * s.out},
-           Matrix<T>{call.in[1].as<T>() + g * s.in, s.groups * s.in, 1}, call.out[0].as<T>() + g * s.out * s.in, s.in,
-           static_cast<const T*>(nullptr));
+           Matrix<T>{call.in[1].as<T>() + g * s.in, s.groups * s.in, 1},
+           call.out[0].as<T>() + g * s.out * s.in, s.in, static_cast<const T*>(nullptr));
   });
 }
 

@@ -1,8 +1,8 @@
-// Straight-through gradient of the quadrant choice. A pixel p of quadrant q that moved from its coarse to its fine place in
-// the sequence would change the loss, to first order, by
+// Straight-through gradient of the quadrant choice. A pixel p of quadrant q that moved from its coarse to its
+// fine place in the sequence would change the loss, to first order, by
 //   sum_c a[p, c] (g[order[fine p], c] - g[order[coarse p], c]);
-// the result [batch, quadrants] sums this over the pixels of each quadrant. With (a, g) = (x, dL/dx_seq) it is the gradient
-// of arranging, with (dL/dy, y_seq) of restoring.
+// the result [batch, quadrants] sums this over the pixels of each quadrant. With (a, g) = (x, dL/dx_seq) it
+// is the gradient of arranging, with (dL/dy, y_seq) of restoring.
 //
 //   a, g [batch, tokens, channels]; order int32 [batch, tokens], sequence position -> token;
 //   fine, coarse int32 [tokens], token -> sequence position; quadrant int32 [tokens]
@@ -14,12 +14,14 @@ void quad_gradient(const Call& call) {
   const TensorView &a = call.in[0], &g = call.in[1], &order = call.in[2];
   const Shape& shape = a.shape;
   call.require(shape.rank == 3 && g.shape == shape && order.shape.rank == 2 && order.shape[0] == shape[0] &&
-                   order.shape[1] == shape[1] && call.out[0].shape.rank == 2 && call.out[0].shape[0] == shape[0],
+                   order.shape[1] == shape[1] && call.out[0].shape.rank == 2 &&
+                   call.out[0].shape[0] == shape[0],
                "a and g [batch, tokens, channels], order [batch, tokens]");
   call.require(g.dtype == a.dtype && call.out[0].dtype == a.dtype, "one float dtype");
   const int64_t batch = shape[0], tokens = shape[1], channels = shape[2], quadrants = call.out[0].shape[1];
   for (int k = 2; k < 6; k++) {
-    call.require(call.in[k].dtype == DType::i32 && call.in[k].shape.last(0) == tokens, "int32 tables over tokens");
+    call.require(call.in[k].dtype == DType::i32 && call.in[k].shape.last(0) == tokens,
+                 "int32 tables over tokens");
     const int64_t limit = k == 5 ? quadrants : tokens;
     const int32_t* table = call.in[k].as<int32_t>();
     for (int64_t i = 0; i < call.in[k].numel(); i++)

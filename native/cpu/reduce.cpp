@@ -1,5 +1,6 @@
-// Reductions over the middle axis of [outer, n, inner]. Floating sums run in lanes over blocks of at most 4096 elements,
-// whose sums are added in double: the error stays near one rounding, and the tree depends on the shape only.
+// Reductions over the middle axis of [outer, n, inner]. Floating sums run in lanes over blocks of at most
+// 4096 elements, whose sums are added in double: the error stays near one rounding, and the tree depends on
+// the shape only.
 #include <limits>
 
 #include "cpu/kernel.h"
@@ -21,8 +22,9 @@ Dims dims_of(const Call& call) {
   call.require(d.outer >= 0 && d.n >= 0 && d.inner >= 0, "sizes of at least 0");
   const int64_t in = call.in[0].numel(), out = call.out[0].numel();
   const bool empty = d.outer == 0 || d.n == 0 || d.inner == 0;
-  call.require(empty ? in == 0 : d.outer <= in && d.n <= in && d.inner <= in && d.outer * d.n <= in &&
-                                     d.outer * d.n * d.inner == in,
+  call.require(empty ? in == 0
+                     : d.outer <= in && d.n <= in && d.inner <= in && d.outer * d.n <= in &&
+                           d.outer * d.n * d.inner == in,
                "outer * n * inner = elements of the input");
   call.require(d.outer == 0 || d.inner == 0 ? out == 0 : out / d.outer == d.inner && out % d.outer == 0,
                "outer * inner = elements of the output");
@@ -45,21 +47,26 @@ void sum_float(const T* x, T* y, Dims d) {
     const int64_t blocks = (d.n + kBlock - 1) / kBlock;
     if (d.outer == 1 && blocks > 1) {  // one long sum: its blocks in parallel, then in order
       Scratch<double> partial(static_cast<size_t>(blocks));
-      parallel_tasks(blocks, [&](int64_t b) { partial[b] = sum_block(x + b * kBlock, std::min(kBlock, d.n - b * kBlock)); });
+      parallel_tasks(blocks, [&](int64_t b) {
+        partial[b] = sum_block(x + b * kBlock, std::min(kBlock, d.n - b * kBlock));
+      });
       double total = 0;
       for (int64_t b = 0; b < blocks; b++) total += partial[b];
       y[0] = static_cast<T>(total);
       return;
     }
-    return parallel_for(d.outer, std::max<int64_t>(1, kGrain / std::max<int64_t>(1, d.n)), [=](int64_t begin, int64_t end) {
-      for (int64_t o = begin; o < end; o++) {
-        double total = 0;
-        for (int64_t b = 0; b < d.n; b += kBlock) total += sum_block(x + o * d.n + b, std::min(kBlock, d.n - b));
-        y[o] = static_cast<T>(total);
-      }
-    });
+    return parallel_for(d.outer, std::max<int64_t>(1, kGrain / std::max<int64_t>(1, d.n)),
+                        [=](int64_t begin, int64_t end) {
+                          for (int64_t o = begin; o < end; o++) {
+                            double total = 0;
+                            for (int64_t b = 0; b < d.n; b += kBlock)
+                              total += sum_block(x + o * d.n + b, std::min(kBlock, d.n - b));
+                            y[o] = static_cast<T>(total);
+                          }
+                        });
   }
-  // Columns: a vector of neighbouring columns per step. Rows are cut into a fixed number of pieces when there are few tasks.
+  // Columns: a vector of neighbouring columns per step. Rows are cut into a fixed number of pieces when there
+  // are few tasks.
   constexpr int64_t kColumns = 64;
   const int64_t groups = (d.inner + kColumns - 1) / kColumns;
   const int64_t pieces = d.outer * groups >= 16 ? 1 : std::min<int64_t>(16, (d.n + 1023) / 1024);
@@ -75,7 +82,8 @@ void sum_float(const T* x, T* y, Dims d) {
         for (int64_t r = block; r < stop; r++, p += d.inner) acc += load_n(p, width - c);
         T lanes[kLanes<T>];
         store(lanes, acc);
-        for (int64_t l = 0; l < std::min<int64_t>(kLanes<T>, width - c); l++) sums[c + l] += static_cast<double>(lanes[l]);
+        for (int64_t l = 0; l < std::min<int64_t>(kLanes<T>, width - c); l++)
+          sums[c + l] += static_cast<double>(lanes[l]);
       }
     }
   };
@@ -90,14 +98,15 @@ void sum_float(const T* x, T* y, Dims d) {
   Scratch<double> partial(static_cast<size_t>(d.outer * groups * pieces * kColumns));
   parallel_tasks(d.outer * groups * pieces, [&](int64_t task) {
     const int64_t piece = task % pieces, rest = task / pieces;
-    column_sums(rest / groups, rest % groups, std::min(d.n, piece * per_piece), std::min(d.n, (piece + 1) * per_piece),
-                &partial[task * kColumns]);
+    column_sums(rest / groups, rest % groups, std::min(d.n, piece * per_piece),
+                std::min(d.n, (piece + 1) * per_piece), &partial[task * kColumns]);
   });
   for (int64_t o = 0; o < d.outer; o++)
     for (int64_t c = 0; c < d.inner; c++) {
       const int64_t first = (o * groups + c / kColumns) * pieces;
       double total = 0;
-      for (int64_t piece = 0; piece < pieces; piece++) total += partial[(first + piece) * kColumns + c % kColumns];
+      for (int64_t piece = 0; piece < pieces; piece++)
+        total += partial[(first + piece) * kColumns + c % kColumns];
       y[o * d.inner + c] = static_cast<T>(total);
     }
 }
@@ -105,9 +114,11 @@ void sum_float(const T* x, T* y, Dims d) {
 /// One result per (outer, inner) from a strided walk over n.
 template <class T, class Y, class Fn>
 void walk(const T* x, Y* y, Dims d, Fn fn) {
-  parallel_for(d.outer * d.inner, std::max<int64_t>(1, kGrain / std::max<int64_t>(1, d.n)), [=](int64_t begin, int64_t end) {
-    for (int64_t k = begin; k < end; k++) y[k] = fn(x + (k / d.inner) * d.n * d.inner + k % d.inner);
-  });
+  parallel_for(d.outer * d.inner, std::max<int64_t>(1, kGrain / std::max<int64_t>(1, d.n)),
+               [=](int64_t begin, int64_t end) {
+                 for (int64_t k = begin; k < end; k++)
+                   y[k] = fn(x + (k / d.inner) * d.n * d.inner + k % d.inner);
+               });
 }
 
 template <bool kMax>

@@ -1,14 +1,15 @@
-// Selective scan, channels last: h_j = exp(dt_j A) h_{j-1} + dt_j B_j u_j, y_j = <C_j, h_j> + D u_j, with j walking over
-// tokens in the order given for each batch and group.
+// Selective scan, channels last: h_j = exp(dt_j A) h_{j-1} + dt_j B_j u_j, y_j = <C_j, h_j> + D u_j, with j
+// walking over tokens in the order given for each batch and group.
 //
 //   u [batch, length, channels] or [batch, length, channels / groups] shared by the groups
-//   delta [batch, length, channels], A [channels, states], B and C [batch, length, groups, states], D and bias [channels]
-//   order int32 [length] | [batch, length] | [1 or batch, groups, length]: each line a permutation of the tokens
-//   y [batch, length, channels], or with merge [batch, length, channels / groups]: the groups summed on their tokens
-//   states [batch, chunks, channels, states]: h before each chunk, all that forward keeps for backward
+//   delta [batch, length, channels], A [channels, states], B and C [batch, length, groups, states], D and
+//   bias [channels] order int32 [length] | [batch, length] | [1 or batch, groups, length]: each line a
+//   permutation of the tokens y [batch, length, channels], or with merge [batch, length, channels / groups]:
+//   the groups summed on their tokens states [batch, chunks, channels, states]: h before each chunk, all that
+//   forward keeps for backward
 //
-// One task owns a batch entry and one vector of channels of every group: nothing is shared between tasks but dB and dC,
-// which are summed over channel blocks afterwards, in order. States are float32 for float32 data.
+// One task owns a batch entry and one vector of channels of every group: nothing is shared between tasks but
+// dB and dC, which are summed over channel blocks afterwards, in order. States are float32 for float32 data.
 #include "cpu/kernel.h"
 
 namespace qm::cpu::QM_ISA {
@@ -34,13 +35,13 @@ struct Order {
   }
 };
 
-Sizes sizes_of(const Call& call, const Shape& u, const Shape& delta, const Shape& a, const Shape& b, const Shape& c,
-               int64_t chunk) {
+Sizes sizes_of(const Call& call, const Shape& u, const Shape& delta, const Shape& a, const Shape& b,
+               const Shape& c, int64_t chunk) {
   call.require(delta.rank == 3 && u.rank == 3 && a.rank == 2 && b.rank == 4 && b == c, "ranks 3, 3, 2, 4, 4");
   const Sizes s{delta[0], delta[1], delta[2], b[2], a[1], chunk};
-  call.require(s.chunk >= 1 && s.groups >= 1 && s.channels % s.groups == 0 && a[0] == s.channels && b[0] == s.batch &&
-                   b[1] == s.length && b[3] == s.states && u[0] == s.batch && u[1] == s.length &&
-                   (u[2] == s.channels || u[2] == s.per_group()),
+  call.require(s.chunk >= 1 && s.groups >= 1 && s.channels % s.groups == 0 && a[0] == s.channels &&
+                   b[0] == s.batch && b[1] == s.length && b[3] == s.states && u[0] == s.batch &&
+                   u[1] == s.length && (u[2] == s.channels || u[2] == s.per_group()),
                "shapes that agree");
   return s;
 }
@@ -53,13 +54,15 @@ void require_channels(const Call& call, const TensorView& t, const Sizes& s) {
 Order order_of(const Call& call, const TensorView& t, const Sizes& s) {
   if (!t.present) return {};
   const Shape& shape = t.shape;
-  call.require(t.dtype == DType::i32 && shape.rank >= 1 && shape.rank <= 3 && shape.last(0) == s.length, "an int32 order");
+  call.require(t.dtype == DType::i32 && shape.rank >= 1 && shape.rank <= 3 && shape.last(0) == s.length,
+               "an int32 order");
   Order order{t.as<int32_t>(), 0, 0};
   if (shape.rank == 2) {
     call.require(shape[0] == s.batch, "an order [batch, length]");
     order.batch_stride = s.length;
   } else if (shape.rank == 3) {
-    call.require((shape[0] == 1 || shape[0] == s.batch) && shape[1] == s.groups, "an order [1 or batch, groups, length]");
+    call.require((shape[0] == 1 || shape[0] == s.batch) && shape[1] == s.groups,
+                 "an order [1 or batch, groups, length]");
     order.batch_stride = shape[0] == 1 ? 0 : s.groups * s.length;
     order.group_stride = s.length;
   }
@@ -70,9 +73,10 @@ Order order_of(const Call& call, const TensorView& t, const Sizes& s) {
     for (int64_t j = 0; j < s.length; j++) {
       const int64_t token = order.data[line * s.length + j];
       if (token < 0 || token >= s.length || seen[token])
-        throw Error(ErrorKind::index, std::string(call.op) + ": order must be a permutation; expected each token from 0 to " +
-                                          std::to_string(s.length - 1) + " once, got " + std::to_string(token) +
-                                          (token < 0 || token >= s.length ? "" : " twice"));
+        throw Error(ErrorKind::index,
+                    std::string(call.op) + ": order must be a permutation; expected each token from 0 to " +
+                        std::to_string(s.length - 1) + " once, got " + std::to_string(token) +
+                        (token < 0 || token >= s.length ? "" : " twice"));
       seen[token] = 1;
     }
   }
@@ -118,8 +122,8 @@ QM_INLINE Vec<T> load_states(const T* states, int64_t n_states, int64_t n, int64
 
 /// States [from, from + kN or n) of one column; `add` adds to y instead of writing it.
 template <class T, int kN>
-void forward_column(const Arguments<T>& g, int64_t batch, int64_t group, int64_t block, int64_t from, int64_t n_given, bool add,
-                    T* y, T* states) {
+void forward_column(const Arguments<T>& g, int64_t batch, int64_t group, int64_t block, int64_t from,
+                    int64_t n_given, bool add, T* y, T* states) {
   const int n = kN > 0 ? kN : static_cast<int>(n_given);
   const Sizes& s = g.s;
   const Column<T> column(g, group, block);
@@ -167,8 +171,8 @@ struct Gradients {
 };
 
 template <class T, int kN>
-void backward_column(const Arguments<T>& g, const T* dy, const T* states, const Gradients<T>& grad, int64_t batch, int64_t group,
-                     int64_t block, int64_t from, int64_t n_given, T* scratch) {
+void backward_column(const Arguments<T>& g, const T* dy, const T* states, const Gradients<T>& grad,
+                     int64_t batch, int64_t group, int64_t block, int64_t from, int64_t n_given, T* scratch) {
   const int n = kN > 0 ? kN : static_cast<int>(n_given);
   constexpr int kMax = kN > 0 ? kN : kMaxStates;
   const Sizes& s = g.s;
@@ -243,7 +247,8 @@ void backward_column(const Arguments<T>& g, const T* dy, const T* states, const 
       }
       if (from == 0) dd = mul_add(dyt, ut, dd);
       T* ddelta = grad.ddelta + delta_first + t * s.channels;
-      if (g.softplus) {  // softplus' is the sigmoid; 1 - e^-dt would be cheaper, but loses four digits at dt = 0.001
+      if (g.softplus) {  // softplus' is the sigmoid; 1 - e^-dt would be cheaper, but loses four digits at dt
+                         // = 0.001
         const Vec<T> raw = load_n(g.delta + delta_first + t * s.channels, column.count) + column.bias;
         ddt *= raw > 20 ? same(raw, 1) : sigmoid_of(raw);
       }
@@ -293,14 +298,18 @@ void for_states(int64_t states, Fn&& fn) {
 
 template <class T>
 Arguments<T> arguments(const Call& call, int first, const Sizes& s, const Order& order, bool shared_u) {
-  const auto data = [&](int k) { return call.in[first + k].present ? call.in[first + k].template as<T>() : nullptr; };
+  const auto data = [&](int k) {
+    return call.in[first + k].present ? call.in[first + k].template as<T>() : nullptr;
+  };
   return Arguments<T>{s,       order,   call.attrs.b(0), call.attrs.b(1), shared_u, data(0),
                       data(1), data(2), data(3),         data(4),         data(5),  data(6)};
 }
 
 void require_dtypes(const Call& call, int count, DType dtype) {
-  for (int k = 0; k < count; k++) call.require(!call.in[k].present || call.in[k].dtype == dtype, "inputs of one dtype");
-  for (int k = 0; k < call.n_out; k++) call.require(call.out[k].dtype == dtype, "outputs of the input's dtype");
+  for (int k = 0; k < count; k++)
+    call.require(!call.in[k].present || call.in[k].dtype == dtype, "inputs of one dtype");
+  for (int k = 0; k < call.n_out; k++)
+    call.require(call.out[k].dtype == dtype, "outputs of the input's dtype");
 }
 
 Shape shape3(int64_t a, int64_t b, int64_t c) { return Shape{3, {a, b, c}}; }
@@ -310,13 +319,16 @@ Shape shape3(int64_t a, int64_t b, int64_t c) { return Shape{3, {a, b, c}}; }
 /// in: u, delta, A, B, C, D?, bias?, order?; out: y, states.
 void selective_scan_fwd(const Call& call) {
   const TensorView* in = call.in;
-  const Sizes s = sizes_of(call, in[0].shape, in[1].shape, in[2].shape, in[3].shape, in[4].shape, call.attrs.i(2));
+  const Sizes s =
+      sizes_of(call, in[0].shape, in[1].shape, in[2].shape, in[3].shape, in[4].shape, call.attrs.i(2));
   require_channels(call, in[5], s);
   require_channels(call, in[6], s);
   require_dtypes(call, 7, in[0].dtype);
   const bool merge = call.attrs.b(1), shared_u = in[0].shape[2] != s.channels;
-  call.require(call.out[0].shape == shape3(s.batch, s.length, merge ? s.per_group() : s.channels), "y of its shape");
-  call.require(call.out[1].shape == Shape{4, {s.batch, s.chunks(), s.channels, s.states}}, "states of their shape");
+  call.require(call.out[0].shape == shape3(s.batch, s.length, merge ? s.per_group() : s.channels),
+               "y of its shape");
+  call.require(call.out[1].shape == Shape{4, {s.batch, s.chunks(), s.channels, s.states}},
+               "states of their shape");
   const Order order = order_of(call, in[7], s);
   float_dispatch(call, in[0].dtype, [&](auto zero) {
     using T = decltype(zero);
@@ -337,14 +349,17 @@ void selective_scan_fwd(const Call& call) {
 /// in: dy, u, delta, A, B, C, D?, bias?, states, order?; out: du, ddelta, dA, dB, dC, dD, dbias.
 void selective_scan_bwd(const Call& call) {
   const TensorView* in = call.in;
-  const Sizes s = sizes_of(call, in[1].shape, in[2].shape, in[3].shape, in[4].shape, in[5].shape, call.attrs.i(2));
+  const Sizes s =
+      sizes_of(call, in[1].shape, in[2].shape, in[3].shape, in[4].shape, in[5].shape, call.attrs.i(2));
   require_channels(call, in[6], s);
   require_channels(call, in[7], s);
   require_dtypes(call, 9, in[0].dtype);
   const bool merge = call.attrs.b(1), shared_u = in[1].shape[2] != s.channels;
-  call.require(in[0].shape == shape3(s.batch, s.length, merge ? s.per_group() : s.channels), "dy of y's shape");
+  call.require(in[0].shape == shape3(s.batch, s.length, merge ? s.per_group() : s.channels),
+               "dy of y's shape");
   call.require(in[8].shape == Shape{4, {s.batch, s.chunks(), s.channels, s.states}}, "states of their shape");
-  for (int k = 0; k < 5; k++) call.require(call.out[k].shape == in[k + 1].shape, "gradients of their input's shape");
+  for (int k = 0; k < 5; k++)
+    call.require(call.out[k].shape == in[k + 1].shape, "gradients of their input's shape");
   for (int k = 5; k < 7; k++) require_channels(call, call.out[k], s);
   const Order order = order_of(call, in[9], s);
   float_dispatch(call, in[0].dtype, [&](auto zero) {
@@ -354,7 +369,8 @@ void selective_scan_bwd(const Call& call) {
     const int64_t bc_size = s.batch * s.length * s.groups * s.states;
     const size_t partial_bc = blocks > 1 ? static_cast<size_t>(blocks * bc_size) : 0;
     const size_t channels = static_cast<size_t>(s.batch * s.channels);
-    Scratch<T> db(partial_bc), dc(partial_bc), da(channels * static_cast<size_t>(s.states)), dd(channels), dbias(channels);
+    Scratch<T> db(partial_bc), dc(partial_bc), da(channels * static_cast<size_t>(s.states)), dd(channels),
+        dbias(channels);
     const Gradients<T> grad{call.out[0].as<T>(),
                             call.out[1].as<T>(),
                             da.get(),
@@ -366,8 +382,8 @@ void selective_scan_bwd(const Call& call) {
       Scratch<T> scratch(static_cast<size_t>(s.chunk * (1 + 2 * kMaxStates) * kLanes<T>));
       for (int64_t group = 0; group < s.groups; group++)
         for_states(s.states, [&](auto n_fixed, int64_t from, int64_t n) {
-          backward_column<T, decltype(n_fixed)::value>(g, in[0].as<T>(), in[8].as<T>(), grad, task / blocks, group, task % blocks,
-                                                       from, n, scratch.get());
+          backward_column<T, decltype(n_fixed)::value>(g, in[0].as<T>(), in[8].as<T>(), grad, task / blocks,
+                                                       group, task % blocks, from, n, scratch.get());
         });
     });
     if (blocks > 1) {

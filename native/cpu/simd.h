@@ -1,6 +1,8 @@
-// One vector type per element type, as wide as the instruction set has. Built on the compilers' vector extensions, so
-// + - * / and comparisons work on it as on a scalar, and `mask ? a : b` selects lanes. Only `mul_add` needs more: the build
-// forbids contraction (-ffp-contract=off), and says itself where a multiply and an add are one.
+// One vector type per element type, as wide as the instruction set has. Built on the compilers' vector
+// extensions, so
+// + - * / and comparisons work on it as on a scalar, and `mask ? a : b` selects lanes. Only `mul_add` needs
+// more: the build forbids contraction (-ffp-contract=off), and says itself where a multiply and an add are
+// one.
 #pragma once
 #include <cmath>
 #include <cstdint>

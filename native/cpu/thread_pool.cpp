@@ -67,7 +67,8 @@ class Pool {
   void work() {
     inside_task = true;
     try {
-      for (int64_t task; (task = next_.fetch_add(1, std::memory_order_relaxed)) < tasks_;) fn_(context_, task);
+      for (int64_t task; (task = next_.fetch_add(1, std::memory_order_relaxed)) < tasks_;)
+        fn_(context_, task);
     } catch (...) {  // the caller of run() gets it; tasks not yet begun are dropped
       std::lock_guard<std::mutex> lock(mutex_);
       if (!error_) error_ = std::current_exception();

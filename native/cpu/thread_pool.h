@@ -1,5 +1,5 @@
-// The process-wide pool. Kernels cut their work by shape only and give each piece its own output, so the number
-// of threads changes who computes a piece, never its bits.
+// The process-wide pool. Kernels cut their work by shape only and give each piece its own output, so the
+// number of threads changes who computes a piece, never its bits.
 #pragma once
 #include <cstdint>
 #include <type_traits>

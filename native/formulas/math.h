@@ -1,7 +1,9 @@
-// Scalar maths, written once for one lane or many. `V` is float, double or a vector of either; a device brings
-// `mul_add` and `same` (a constant of V's type) and includes this file inside its namespace (so that instruction sets stay apart).
+// Scalar maths, written once for one lane or many. `V` is float, double or a vector of either; a device
+// brings `mul_add` and `same` (a constant of V's type) and includes this file inside its namespace (so that
+// instruction sets stay apart).
 //
-// float32: range reduction and a polynomial of our own; float64 (gradient checks, references): the C library, lane by lane.
+// float32: range reduction and a polynomial of our own; float64 (gradient checks, references): the C library,
+// lane by lane.
 
 /// c[0] + c[1] x + ... by Horner's rule.
 template <int kTerms>
@@ -44,9 +46,20 @@ QM_INLINE VecF64 exp_of(VecF64 x) {
   VecF64 r = mul_add(n, splat(-6.93147180369123816490e-1), x);
   r = mul_add(n, splat(-1.90821492927058770002e-10), r);
   // Taylor to degree 13: remainder 4e-18
-  constexpr double inverse_factorials[] = {1.0,           1.0,           1.0 / 2,         1.0 / 6,        1.0 / 24,
-                                           1.0 / 120,     1.0 / 720,     1.0 / 5040,      1.0 / 40320,    1.0 / 362880,
-                                           1.0 / 3628800, 1.0 / 39916800, 1.0 / 479001600, 1.0 / 6227020800};
+  constexpr double inverse_factorials[] = {1.0,
+                                           1.0,
+                                           1.0 / 2,
+                                           1.0 / 6,
+                                           1.0 / 24,
+                                           1.0 / 120,
+                                           1.0 / 720,
+                                           1.0 / 5040,
+                                           1.0 / 40320,
+                                           1.0 / 362880,
+                                           1.0 / 3628800,
+                                           1.0 / 39916800,
+                                           1.0 / 479001600,
+                                           1.0 / 6227020800};
   const VecF64 p = polynomial(r, inverse_factorials);
   const VecI64 k = (VecI64)shifted - splat(int64_t{0x4338000000000000});
   const VecI64 k1 = k >> 1;
@@ -134,8 +147,8 @@ QM_INLINE VecF64 tanh_of(VecF64 x) {
   return per_lane(x, [](double v) { return std::tanh(v); });
 }
 
-/// e^(-scale x^2), scale a power of 2. It loses no digits to the rounding of x^2: the top bits square exactly, the rest is a small
-/// factor.
+/// e^(-scale x^2), scale a power of 2. It loses no digits to the rounding of x^2: the top bits square
+/// exactly, the rest is a small factor.
 QM_INLINE VecF32 gauss(VecF32 x, float scale) {
   const VecF32 top = (VecF32)((VecI32)x & splat(int32_t{-4096}));
   return exp_of(-top * top * splat(scale)) * exp_of((top - x) * (top + x) * splat(scale));
@@ -145,7 +158,8 @@ QM_INLINE VecF64 gauss(VecF64 x, double scale) {
   return exp_of(-top * top * splat(scale)) * exp_of((top - x) * (top + x) * splat(scale));
 }
 
-/// e^(t^2) erfc(t) for t >= 1: P(w) w with w = 1 / (t + 2), P fitted at Chebyshev nodes on [1, 10.5] (1.3e-8).
+/// e^(t^2) erfc(t) for t >= 1: P(w) w with w = 1 / (t + 2), P fitted at Chebyshev nodes on [1, 10.5]
+/// (1.3e-8).
 QM_INLINE VecF32 erfc_scaled(VecF32 t) {
   const VecF32 w = splat(1.0f) / (t + splat(2.0f));
   VecF32 p = mul_add(w, splat(24.1432834f), splat(-29.27303804f));
@@ -168,22 +182,22 @@ QM_INLINE VecF32 erf_series(VecF32 z) {
 }
 /// erf(x) / x in powers of x^2 on [0, 1], fitted at Chebyshev nodes (1.5e-19).
 constexpr double kErfSeries[] = {
-    1.1283791670955125738, -0.37612638903183748056, 0.11283791670954878666,
-    -0.026866170645076793248, 0.0052239776248180144673, -0.00085483269808337899052,
+    1.1283791670955125738,     -0.37612638903183748056,     0.11283791670954878666,
+    -0.026866170645076793248,  0.0052239776248180144673,    -0.00085483269808337899052,
     0.00012055331111642710923, -0.000014925595266831181565, 1.6461000484121368033e-6,
-    -1.6350312701054695011e-7, 1.4659775274047435814e-8, -1.137284885679167367e-9,
+    -1.6350312701054695011e-7, 1.4659775274047435814e-8,    -1.137284885679167367e-9,
     5.9571761477489114044e-11,
 };
 QM_INLINE VecF64 erf_series(VecF64 z) { return polynomial(z, kErfSeries); }
 
 /// (t + 3) e^(t^2) erfc(t) in powers of (t - 3) / (t + 3), fitted on [1, 28] (3.7e-17).
 constexpr double kErfcTail[] = {
-    1.0740069070883397001, -0.88339445316988367632, 0.59022835710410283557,
-    -0.310467261900553362, 0.11952776128720476583, -0.026827234625366221205,
-    -0.0012124166241150098396, 0.0030340620235677522567, -0.00054830975397525509165,
-    -0.00027677812559499761594, 0.00010756224031358088639, 0.000030399995666374686599,
+    1.0740069070883397001,       -0.88339445316988367632,   0.59022835710410283557,
+    -0.310467261900553362,       0.11952776128720476583,    -0.026827234625366221205,
+    -0.0012124166241150098396,   0.0030340620235677522567,  -0.00054830975397525509165,
+    -0.00027677812559499761594,  0.00010756224031358088639, 0.000030399995666374686599,
     -0.000017476099054791830559, -4.7549953881362077855e-6, 2.7892194240787617049e-6,
-    1.0021219213163715434e-6, -4.6295436626951069573e-7, -2.0725281810800631835e-7,
+    1.0021219213163715434e-6,    -4.6295436626951069573e-7, -2.0725281810800631835e-7,
     9.7989572971960060089e-8,
 };
 QM_INLINE VecF64 erfc_scaled(VecF64 t) {

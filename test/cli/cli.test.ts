@@ -13,19 +13,35 @@ import { temporaryFolder } from "../helpers/temporary.js";
 const cli = suite("command line");
 const work = temporaryFolder();
 const main = join(packageRoot(), "dist/lib/cli/main.js");
-const data = writeTinyData(join(work, "data"), { train: 64, test: 20, size: 14, classes: 4 });
+const data = writeTinyData(join(work, "data"), {
+  train: 64,
+  test: 20,
+  size: 14,
+  classes: 4,
+});
 const config = join(work, "tiny.yaml");
-writeFileSync(config, `data: ${data}\nmodel: {dims: 4, depths: [1, 1, 1, 1], ssmRatio: 1}\nimageSize: 16\nbatchSize: 16\nepochs: 2\n`);
+writeFileSync(
+  config,
+  `data: ${data}\nmodel: {dims: 4, depths: [1, 1, 1, 1], ssmRatio: 1}\nimageSize: 16\nbatchSize: 16\nepochs: 2\n`,
+);
 
-function run(...args: string[]): { code: number | null; out: string; err: string } {
-  const { status, stdout, stderr } = spawnSync(process.execPath, [main, ...args], { cwd: work, encoding: "utf8" });
+function run(...args: string[]): {
+  code: number | null;
+  out: string;
+  err: string;
+} {
+  const { status, stdout, stderr } = spawnSync(process.execPath, [main, ...args], {
+    cwd: work,
+    encoding: "utf8",
+  });
   return { code: status, out: stdout, err: stderr };
 }
 
 cli("--help and --version", () => {
   const help = run("--help");
   assert.is(help.code, 0);
-  for (const name of ["train", "eval", "predict", "info", "doctor"]) assert.match(help.out, new RegExp(`\\b${name}\\b`));
+  for (const name of ["train", "eval", "predict", "info", "doctor"])
+    assert.match(help.out, new RegExp(`\\b${name}\\b`));
   assert.match(run("train", "--help").out, /--resume/);
   assert.match(run("--version").out, /^\d+\.\d+\.\d+\n$/);
 });
@@ -62,7 +78,11 @@ cli("train, eval, predict, resume", async () => {
   assert.match(trained.out, /epoch 2: test accuracy/);
   assert.match(run("eval", "run/best.safetensors").out, /top-1 .* top-5/);
 
-  await sharp({ create: { width: 20, height: 10, channels: 3, background: "white" } }).png().toFile(join(work, "white.png"));
+  await sharp({
+    create: { width: 20, height: 10, channels: 3, background: "white" },
+  })
+    .png()
+    .toFile(join(work, "white.png"));
   writeFileSync(join(work, "broken.png"), "no image");
   const predicted = run("predict", "run/best.safetensors", "broken.png", "missing.png", "white.png");
   assert.is(predicted.code, 1);
@@ -84,7 +104,10 @@ for (const [signal, code] of [
   cli(`${signal} ends the step, saves, exits ${code}`, async () => {
     const out = join(work, signal);
     const long = ["train", "--config", config, "--epochs", "100000", "--out", out];
-    const child = spawn(process.execPath, [main, ...long], { cwd: work, stdio: "ignore" });
+    const child = spawn(process.execPath, [main, ...long], {
+      cwd: work,
+      stdio: "ignore",
+    });
     const ended = new Promise((resolve) => child.on("exit", resolve));
     while (!existsSync(join(out, "metrics.jsonl"))) await new Promise((resolve) => setTimeout(resolve, 50));
     child.kill(signal);
@@ -98,7 +121,10 @@ for (const [signal, code] of [
 cli("a disk that is full costs a clear error, not a half-written file", () => {
   mkdirSync(join(work, "full"));
   const limited = `ulimit -f 40; exec "${process.execPath}" "${main}" train --config "${config}" --epochs 1 --out full/run`;
-  const { status, stderr, stdout } = spawnSync("bash", ["-c", limited], { cwd: work, encoding: "utf8" });
+  const { status, stderr, stdout } = spawnSync("bash", ["-c", limited], {
+    cwd: work,
+    encoding: "utf8",
+  });
   assert.is(status, 0, stderr);
   assert.match(stdout, /warning: .*last\.safetensors/);
   assert.not.ok(existsSync(join(work, "full/run/last.safetensors")));

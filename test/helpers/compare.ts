@@ -5,7 +5,10 @@ import type { Tensor } from "../../lib/tensor/tensor.js";
 import type { NdArray } from "./nd.js";
 
 /** Unit roundoff. */
-export const UNIT: Partial<Record<DType, number>> = { float32: 2 ** -24, float64: 2 ** -53 };
+export const UNIT: Partial<Record<DType, number>> = {
+  float32: 2 ** -24,
+  float64: 2 ** -53,
+};
 
 /** The elements as float64; bool as 0 and 1. */
 export function values(t: Tensor): Float64Array {
@@ -72,12 +75,21 @@ export function normwise(got: ArrayLike<number>, want: ArrayLike<number>): numbe
   return difference === 0 ? 0 : Math.sqrt(difference / norm);
 }
 
-export function expectNormwise(what: string, got: ArrayLike<number>, want: ArrayLike<number>, limit: number): void {
+export function expectNormwise(
+  what: string,
+  got: ArrayLike<number>,
+  want: ArrayLike<number>,
+  limit: number,
+): void {
   assert.is(got.length, want.length, `${what}: number of elements`);
   const error = normwise(got, want);
   // what float32 cannot hold is no error: below its normal range nothing is compared
-  const tiny = want.length > 0 && Math.max(...Array.from(want, Math.abs), ...Array.from(got, Math.abs)) < 2 ** -126;
-  assert.ok(tiny || error <= limit, `${what}: error ${error.toExponential(2)} relative to the norm, allowed ${limit}`);
+  const tiny =
+    want.length > 0 && Math.max(...Array.from(want, Math.abs), ...Array.from(got, Math.abs)) < 2 ** -126;
+  assert.ok(
+    tiny || error <= limit,
+    `${what}: error ${error.toExponential(2)} relative to the norm, allowed ${limit}`,
+  );
 }
 
 /** How many float32 values lie between a float32 result and the float64 truth. */

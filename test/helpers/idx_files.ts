@@ -24,11 +24,18 @@ export function writeTinyData(folder: string, { train, test, size, classes }: Ti
     ["train", train, 0],
     ["t10k", test, 1],
   ] as const) {
-    const images = Uint8Array.from({ length: count * size * size }, (_, k) => philoxWord(9, 9, counter, k) % 40);
+    const images = Uint8Array.from(
+      { length: count * size * size },
+      (_, k) => philoxWord(9, 9, counter, k) % 40,
+    );
     const labels = Uint8Array.from({ length: count }, (_, k) => philoxWord(9, 10, counter, k) % classes);
     for (let k = 0; k < count; k++)
       for (let row = 0; row < 4; row++)
-        images.fill(255, (k * size + row + (labels[k] % 2) * 5) * size + labels[k] * 2, (k * size + row + (labels[k] % 2) * 5) * size + labels[k] * 2 + 3);
+        images.fill(
+          255,
+          (k * size + row + (labels[k] % 2) * 5) * size + labels[k] * 2,
+          (k * size + row + (labels[k] % 2) * 5) * size + labels[k] * 2 + 3,
+        );
     writeFileSync(join(folder, `${prefix}-images-idx3-ubyte`), idx([count, size, size], images));
     writeFileSync(join(folder, `${prefix}-labels-idx1-ubyte`), idx([count], labels));
   }

@@ -18,7 +18,8 @@ export function fill({ shape, domain = "normal" }: InputSpec, dtype: DType, rand
     else out.data[k] = draw(domain, random);
   }
   const whole = dtype === "int32" || dtype === "int64" || dtype === "uint8";
-  for (let k = 0; k < n; k++) out.data[k] = round(whole && typeof domain === "string" ? 3 * out.data[k] : out.data[k], dtype);
+  for (let k = 0; k < n; k++)
+    out.data[k] = round(whole && typeof domain === "string" ? 3 * out.data[k] : out.data[k], dtype);
   return out;
 }
 

@@ -12,11 +12,19 @@ export function leakFree(body: () => void): () => void {
 }
 
 /** Runs `body`, which must throw an error of the given class, and returns the error. */
-export function thrown<E extends Error>(body: () => unknown, ErrorClass: new (...args: never[]) => E, what = ""): E {
+export function thrown<E extends Error>(
+  body: () => unknown,
+  ErrorClass: new (...args: never[]) => E,
+  what = "",
+): E {
   try {
     body();
   } catch (error) {
-    assert.instance(error, ErrorClass, `${what}: threw ${(error as Error)?.name}: ${(error as Error)?.message}`);
+    assert.instance(
+      error,
+      ErrorClass,
+      `${what}: threw ${(error as Error)?.name}: ${(error as Error)?.message}`,
+    );
     return error as E;
   }
   return assert.unreachable(`${what}: did not throw ${ErrorClass.name}`) as never;

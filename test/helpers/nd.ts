@@ -8,8 +8,12 @@ export function count(shape: readonly number[]): number {
   return shape.reduce((product, dim) => product * dim, 1);
 }
 
-export function nd(shape: readonly number[], data: ArrayLike<number> = new Float64Array(count(shape))): NdArray {
-  if (data.length !== count(shape)) throw new Error(`${data.length} elements for the shape [${shape.join(", ")}]`);
+export function nd(
+  shape: readonly number[],
+  data: ArrayLike<number> = new Float64Array(count(shape)),
+): NdArray {
+  if (data.length !== count(shape))
+    throw new Error(`${data.length} elements for the shape [${shape.join(", ")}]`);
   return { shape: [...shape], data: Float64Array.from(data) };
 }
 
@@ -25,7 +29,10 @@ export function strides(shape: readonly number[]): number[] {
 }
 
 /** Calls `visit` with every index of a shape, in row-major order. The array is reused. */
-export function eachIndex(shape: readonly number[], visit: (index: readonly number[], flat: number) => void): void {
+export function eachIndex(
+  shape: readonly number[],
+  visit: (index: readonly number[], flat: number) => void,
+): void {
   const total = count(shape);
   const index = new Array<number>(shape.length).fill(0);
   for (let flat = 0; flat < total; flat++) {
@@ -35,7 +42,10 @@ export function eachIndex(shape: readonly number[], visit: (index: readonly numb
 }
 
 /** A new array by a function of the index. */
-export function build(shape: readonly number[], value: (index: readonly number[], flat: number) => number): NdArray {
+export function build(
+  shape: readonly number[],
+  value: (index: readonly number[], flat: number) => number,
+): NdArray {
   const out = nd(shape);
   eachIndex(shape, (index, flat) => {
     out.data[flat] = value(index, flat);
@@ -94,12 +104,18 @@ export function fold(
   reduce: (values: number[]) => number,
 ): NdArray {
   const rank = x.shape.length;
-  const named = axis === undefined || axis === null ? x.shape.map((_, k) => k) : typeof axis === "number" ? [axis] : axis;
+  const named =
+    axis === undefined || axis === null ? x.shape.map((_, k) => k) : typeof axis === "number" ? [axis] : axis;
   const axes = new Set(named.map((k) => front(k, rank)));
   const kept = x.shape.map((dim, k) => (axes.has(k) ? 1 : dim));
   const groups: number[][] = Array.from({ length: count(kept) }, () => []);
   eachIndex(x.shape, (index, flat) => {
-    groups[place(kept, index.map((i, k) => (axes.has(k) ? 0 : i)))].push(x.data[flat]);
+    groups[
+      place(
+        kept,
+        index.map((i, k) => (axes.has(k) ? 0 : i)),
+      )
+    ].push(x.data[flat]);
   });
   const shape = keepDims ? kept : x.shape.filter((_, k) => !axes.has(k));
   return nd(shape, groups.map(reduce));

@@ -132,7 +132,8 @@ export function scanBackward(inputs: ScanInputs, options: ScanOptions, dy: NdArr
         const at = walk.state(b, token, d);
         for (let n = 0; n < states; n++)
           history[(position + 1) * states + n] =
-            Math.exp(dt * A.data[d * states + n]) * history[position * states + n] + dt * B.data[at + n] * u.data[walk.u(b, token, d)];
+            Math.exp(dt * A.data[d * states + n]) * history[position * states + n] +
+            dt * B.data[at + n] * u.data[walk.u(b, token, d)];
       }
       g.fill(0);
       for (let position = length - 1; position >= 0; position--) {

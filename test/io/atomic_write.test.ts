@@ -27,7 +27,9 @@ function runInChild(path: string, body: string, shellLimit = "true") {
   const script = `import { writeFileAtomic } from ${JSON.stringify(MODULE)};
     const path = ${JSON.stringify(path)}; ${body}`;
   const command = `${shellLimit}; exec "$0" --input-type=module -e "$1"`;
-  return spawnSync("sh", ["-c", command, process.execPath, script], { encoding: "utf8" });
+  return spawnSync("sh", ["-c", command, process.execPath, script], {
+    encoding: "utf8",
+  });
 }
 
 function refuses(run: () => void, path: string, code: string): void {

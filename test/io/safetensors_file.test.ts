@@ -25,7 +25,11 @@ test.after.each(({ folder }) => {
 
 /** A tensor of the bytes first, first + 1, ... */
 function tensor(dtype: string, shape: number[], byteLength: number, first: number): SafetensorsTensor {
-  return { dtype, shape, bytes: Uint8Array.from({ length: byteLength }, (_, index) => first + index) };
+  return {
+    dtype,
+    shape,
+    bytes: Uint8Array.from({ length: byteLength }, (_, index) => first + index),
+  };
 }
 
 function refuses(run: () => unknown, path: string, message: RegExp): void {

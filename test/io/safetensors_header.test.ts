@@ -277,7 +277,12 @@ sound("loads rank 0 and zero sizes", () => {
   const empty = [entry("e", "F64", "[3,0,5]", "[8,8]"), entry("f", "I8", "[0]", "[0,0]")];
   const { entries } = parse(fileOf(`{${[scalar, ...empty]}}`, 8));
   assert.equal(entries.get("s")!.shape, []);
-  assert.equal(entries.get("e"), { dtype: "F64", shape: [3, 0, 5], begin: 8, end: 8 });
+  assert.equal(entries.get("e"), {
+    dtype: "F64",
+    shape: [3, 0, 5],
+    begin: 8,
+    end: 8,
+  });
   assert.equal(entries.get("f")!.end, 0);
 });
 

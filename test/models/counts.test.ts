@@ -1,7 +1,15 @@
 /** Parameters to the unit and multiply-accumulates as published. */
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
-import { createQuadMamba, noGrad, profileMacs, type QuadMambaConfig, scope, type Variant, zeros } from "../../lib/index.js";
+import {
+  createQuadMamba,
+  noGrad,
+  profileMacs,
+  type QuadMambaConfig,
+  scope,
+  type Variant,
+  zeros,
+} from "../../lib/index.js";
 
 const counts = suite("counts");
 
@@ -54,8 +62,11 @@ for (const [name, config, expected] of ABLATIONS) {
   });
 }
 
-counts("maps that do not halve twice are padded before anything looks at them: 0.8480 GMACs in stages 1-3", () => {
-  assert.is(gigaMacs({ variant: "lite", quadStages: [1, 2, 3] }).toFixed(4), "0.8480");
-});
+counts(
+  "maps that do not halve twice are padded before anything looks at them: 0.8480 GMACs in stages 1-3",
+  () => {
+    assert.is(gigaMacs({ variant: "lite", quadStages: [1, 2, 3] }).toFixed(4), "0.8480");
+  },
+);
 
 counts.run();

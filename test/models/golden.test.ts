@@ -2,7 +2,14 @@
 import { join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
-import { createQuadMamba, crossEntropy, loadSafetensors, type Semantics, scope, type Tensor } from "../../lib/index.js";
+import {
+  createQuadMamba,
+  crossEntropy,
+  loadSafetensors,
+  type Semantics,
+  scope,
+  type Tensor,
+} from "../../lib/index.js";
 import { packageRoot } from "../../lib/native/addon.js";
 
 const LOGITS = 1e-5;
@@ -10,14 +17,27 @@ const GRADIENTS = 1e-4;
 const FILES = ["paper_gumbel", "paper_state4", "released_gumbel", "released_plain"];
 
 interface Golden {
-  config: { dims: number; depths: [number, number, number, number]; ssm_ratio: number; ssm_d_state: number; ssm_conv_bias: boolean; num_classes: number };
+  config: {
+    dims: number;
+    depths: [number, number, number, number];
+    ssm_ratio: number;
+    ssm_d_state: number;
+    ssm_conv_bias: boolean;
+    num_classes: number;
+  };
   semantics: Semantics;
   tensors: Map<string, Tensor>;
 }
 
 function load(name: string): Golden {
-  const { tensors, metadata } = loadSafetensors(join(packageRoot(), "test/fixtures", `quadmamba_${name}.safetensors`));
-  return { config: JSON.parse(metadata.get("cfg") as string), semantics: metadata.get("semantics") as Semantics, tensors };
+  const { tensors, metadata } = loadSafetensors(
+    join(packageRoot(), "test/fixtures", `quadmamba_${name}.safetensors`),
+  );
+  return {
+    config: JSON.parse(metadata.get("cfg") as string),
+    semantics: metadata.get("semantics") as Semantics,
+    tensors,
+  };
 }
 
 /** max |got - reference| / max |reference| */
@@ -34,7 +54,11 @@ function relative(got: Tensor, reference: Tensor): number {
 
 /** The named part of the file's tensors, without the prefix. */
 function part(tensors: Map<string, Tensor>, prefix: string): Map<string, Tensor> {
-  return new Map([...tensors].filter(([name]) => name.startsWith(prefix)).map(([name, t]) => [name.slice(prefix.length), t]));
+  return new Map(
+    [...tensors]
+      .filter(([name]) => name.startsWith(prefix))
+      .map(([name, t]) => [name.slice(prefix.length), t]),
+  );
 }
 
 const goldens = suite("goldens");
@@ -55,10 +79,14 @@ for (const name of FILES) {
         });
         model.loadStateDict(part(tensors, "param."));
         model.to(dtype);
-        const noise = [...part(tensors, "quad.")].filter(([key]) => key.endsWith(".noise")).sort(([a], [b]) => (a < b ? -1 : 1));
+        const noise = [...part(tensors, "quad.")]
+          .filter(([key]) => key.endsWith(".noise"))
+          .sort(([a], [b]) => (a < b ? -1 : 1));
         const images = tensors.get("input")!.cast(dtype).permute([0, 2, 3, 1]);
         images.requiresGrad = true;
-        const logits = model.forward(images, { partitionNoise: noise.map(([, t]) => t) });
+        const logits = model.forward(images, {
+          partitionNoise: noise.map(([, t]) => t),
+        });
         const loss = crossEntropy(logits, tensors.get("target")!);
         loss.backward();
 

@@ -1,19 +1,39 @@
 /** Training from the outside: a recorded loss curve, one batch learned by heart, and memory that stays flat. */
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
-import { AdamW, createQuadMamba, crossEntropy, manualSeed, memory, type QuadMamba, randn, scope, setThreads, getThreads, tensor } from "../../lib/index.js";
+import {
+  AdamW,
+  createQuadMamba,
+  crossEntropy,
+  getThreads,
+  manualSeed,
+  memory,
+  type QuadMamba,
+  randn,
+  scope,
+  setThreads,
+  tensor,
+} from "../../lib/index.js";
 import { addonInfo } from "../../lib/native/addon.js";
 import { hashTensors } from "../helpers/hash.js";
 
 const learning = suite("learning");
 
-const SMALL = { dims: 8, depths: [1, 1, 1, 1] as [number, number, number, number], inChannels: 1, numClasses: 4 };
+const SMALL = {
+  dims: 8,
+  depths: [1, 1, 1, 1] as [number, number, number, number],
+  inChannels: 1,
+  numClasses: 4,
+};
 
 /** A model that sees the same eight images again and again. */
 function setUp() {
   manualSeed(11);
   const model = createQuadMamba(SMALL);
-  const optimizer = new AdamW(model.parameters(), { lr: 3e-3, weightDecay: 0.05 });
+  const optimizer = new AdamW(model.parameters(), {
+    lr: 3e-3,
+    weightDecay: 0.05,
+  });
   const images = randn([8, 16, 16, 1]).keep();
   const labels = tensor([0, 1, 2, 3, 0, 1, 2, 3], { dtype: "int64" }).keep();
   const step = (): number =>
@@ -39,7 +59,10 @@ learning("the loss curve of 50 steps is the recorded one", () => {
   dispose();
   RECORDED.forEach((expected, k) => {
     const got = losses[10 * k];
-    assert.ok(Math.abs(got - expected) < 0.01 + 0.02 * expected, `step ${10 * k}: ${got}, recorded ${expected}; all: ${[0, 10, 20, 30, 40, 50].map((s) => losses[s].toFixed(4))}`);
+    assert.ok(
+      Math.abs(got - expected) < 0.01 + 0.02 * expected,
+      `step ${10 * k}: ${got}, recorded ${expected}; all: ${[0, 10, 20, 30, 40, 50].map((s) => losses[s].toFixed(4))}`,
+    );
   });
 });
 

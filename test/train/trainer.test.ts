@@ -12,7 +12,12 @@ import { temporaryFolder } from "../helpers/temporary.js";
 
 const trainer = suite("trainer");
 const work = temporaryFolder();
-const data = writeTinyData(join(work, "data"), { train: 100, test: 30, size: 14, classes: 4 });
+const data = writeTinyData(join(work, "data"), {
+  train: 100,
+  test: 30,
+  size: 14,
+  classes: 4,
+});
 const CONFIG: TrainOptions = {
   data,
   model: { dims: 8, depths: [2, 1, 1, 1], dropPathRate: 0.2 },
@@ -37,7 +42,11 @@ function hashOf(folder: string, file = "last.safetensors"): string {
 /** Runs until `step`, then stops as a signal would. */
 async function runUntil(step: number, out: string): Promise<void> {
   const stop = new AbortController();
-  const result = await train(CONFIG, { out, signal: stop.signal, observer: { step: (at) => at.step === step && stop.abort() } });
+  const result = await train(CONFIG, {
+    out,
+    signal: stop.signal,
+    observer: { step: (at) => at.step === step && stop.abort() },
+  });
   assert.ok(result.interrupted);
   assert.is(result.steps, step);
 }
@@ -48,17 +57,32 @@ let whole = "";
 trainer("a run learns, and leaves its configuration, environment, metrics and checkpoints", async () => {
   const losses: number[] = [];
   const before = memory.liveTensors;
-  const result = await train(CONFIG, { out: straight, observer: { epoch: (at) => losses.push(at.trainLoss) } });
+  const result = await train(CONFIG, {
+    out: straight,
+    observer: { epoch: (at) => losses.push(at.trainLoss) },
+  });
   whole = hashOf(straight);
   assert.is(result.steps, 18);
   assert.is(losses.length, 3);
   assert.ok(losses[2] < losses[0], `losses ${losses}`);
   assert.is(memory.liveTensors, before);
-  for (const name of ["config.json", "environment.json", "metrics.jsonl", "last.safetensors", "best.safetensors"])
+  for (const name of [
+    "config.json",
+    "environment.json",
+    "metrics.jsonl",
+    "last.safetensors",
+    "best.safetensors",
+  ])
     assert.ok(existsSync(join(straight, name)), name);
-  const lines = readFileSync(join(straight, "metrics.jsonl"), "utf8").trim().split("\n").map((line) => JSON.parse(line));
+  const lines = readFileSync(join(straight, "metrics.jsonl"), "utf8")
+    .trim()
+    .split("\n")
+    .map((line) => JSON.parse(line));
   assert.is(lines.filter((line) => "testAccuracy" in line).length, 3);
-  assert.equal(lines.map((line) => line.step).filter((step, k, all) => step !== all[k - 1]), Array.from({ length: 18 }, (_, k) => k + 1));
+  assert.equal(
+    lines.map((line) => line.step).filter((step, k, all) => step !== all[k - 1]),
+    Array.from({ length: 18 }, (_, k) => k + 1),
+  );
 });
 
 for (const threads of [1, 2, 3]) {
@@ -84,7 +108,10 @@ for (let k = 0; k < 4; k++) {
     await runUntil(step, out);
     await train({}, { resume: out });
     assert.is(hashOf(out), whole);
-    const steps = readFileSync(join(out, "metrics.jsonl"), "utf8").trim().split("\n").map((line) => JSON.parse(line));
+    const steps = readFileSync(join(out, "metrics.jsonl"), "utf8")
+      .trim()
+      .split("\n")
+      .map((line) => JSON.parse(line));
     assert.is(steps.filter((line) => !("testAccuracy" in line)).length, 18);
   });
 }
@@ -106,7 +133,11 @@ trainer("a missing, foreign or damaged checkpoint is refused by name", async () 
   const damaged = join(work, "damaged.safetensors");
   writeFileSync(damaged, readFileSync(join(straight, "last.safetensors")).subarray(0, 5000));
   await rejects(() => train({}, { resume: damaged }), FileError, /damaged\.safetensors/);
-  await rejects(() => train({}, { resume: join(work, "data/train-images-idx3-ubyte") }), FileError, /train-images/);
+  await rejects(
+    () => train({}, { resume: join(work, "data/train-images-idx3-ubyte") }),
+    FileError,
+    /train-images/,
+  );
 });
 
 trainer("saves that fail cost a warning; the third in a row ends the run", async () => {
@@ -116,7 +147,17 @@ trainer("saves that fail cost a warning; the third in a row ends the run", async
     if (at.step === 1) mkdirSync(join(out, "last.safetensors")); // a folder where the file should go
   };
   await rejects(
-    () => train({ ...CONFIG, saveEvery: 1 }, { out, observer: { step: block, warning: (message) => warnings.push(message) } }),
+    () =>
+      train(
+        { ...CONFIG, saveEvery: 1 },
+        {
+          out,
+          observer: {
+            step: block,
+            warning: (message) => warnings.push(message),
+          },
+        },
+      ),
     FileError,
     /last\.safetensors/,
   );
@@ -125,10 +166,18 @@ trainer("saves that fail cost a warning; the third in a row ends the run", async
 
 trainer("a loss that is no number ends the run before anything is updated", async () => {
   const out = newFolder();
-  await rejects(() => train({ ...CONFIG, lr: 1e30, warmup: 0, clip: 1e30 }, { out }), Error, /no finite number/);
+  await rejects(
+    () => train({ ...CONFIG, lr: 1e30, warmup: 0, clip: 1e30 }, { out }),
+    Error,
+    /no finite number/,
+  );
 });
 
-async function rejects(fn: () => Promise<unknown>, ErrorClass: new (...args: never[]) => Error, message: RegExp): Promise<void> {
+async function rejects(
+  fn: () => Promise<unknown>,
+  ErrorClass: new (...args: never[]) => Error,
+  message: RegExp,
+): Promise<void> {
   const before = memory.liveTensors;
   try {
     await fn();

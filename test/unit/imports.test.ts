@@ -38,11 +38,16 @@ imports("lib: each folder imports only what stands before it", () => {
     if (rest.length === 0) continue; // index.ts
     assert.ok(folder in ALLOWED, `lib/${folder} is not in the table of folders`);
     const depth = rest.length;
-    for (const [, target] of readFileSync(path, "utf8").matchAll(/(?:from|import) "((?:\.\.\/)+[a-z_]+)\/[^"]*"/g)) {
+    for (const [, target] of readFileSync(path, "utf8").matchAll(
+      /(?:from|import) "((?:\.\.\/)+[a-z_]+)\/[^"]*"/g,
+    )) {
       const ups = target.split("/").filter((part) => part === "..").length;
       if (ups < depth) continue; // within the folder
       const other = target.split("/").at(-1) as string;
-      assert.ok(other === folder || ALLOWED[folder].includes(other), `${relative(root, path)} imports lib/${other}`);
+      assert.ok(
+        other === folder || ALLOWED[folder].includes(other),
+        `${relative(root, path)} imports lib/${other}`,
+      );
     }
   }
 });
@@ -54,13 +59,21 @@ imports("native: only binding/ knows Node, and kernels know neither Node nor eac
     const includes = [...text.matchAll(/#include [<"]([^>"]+)[>"]/g)].map(([, file]) => file);
     if (!name.startsWith("binding/")) assert.not.ok(includes.includes("napi.h"), `${name} includes napi.h`);
     if (name.startsWith("core/") || name.startsWith("formulas/"))
-      assert.not.ok(includes.some((file) => /^(cpu|cuda|binding)\//.test(file)), `${name} includes a device`);
-    if (name.startsWith("cpu/")) assert.not.ok(includes.some((file) => /^(cuda|binding)\//.test(file)), `${name} includes cuda or binding`);
+      assert.not.ok(
+        includes.some((file) => /^(cpu|cuda|binding)\//.test(file)),
+        `${name} includes a device`,
+      );
+    if (name.startsWith("cpu/"))
+      assert.not.ok(
+        includes.some((file) => /^(cuda|binding)\//.test(file)),
+        `${name} includes cuda or binding`,
+      );
   }
 });
 
 imports("no Math.random anywhere in lib", () => {
-  for (const path of files(join(root, "lib"), /\.ts$/)) assert.not.match(readFileSync(path, "utf8"), /Math\.random\(/);
+  for (const path of files(join(root, "lib"), /\.ts$/))
+    assert.not.match(readFileSync(path, "utf8"), /Math\.random\(/);
 });
 
 imports.run();

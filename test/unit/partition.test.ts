@@ -1,11 +1,19 @@
 /** The quadtree's index tables, without the addon. */
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
-import { crossOrders, inverse, paddedSize, quadOrders, quadPartition, windowShift } from "../../lib/models/quadmamba/partition.js";
+import {
+  crossOrders,
+  inverse,
+  paddedSize,
+  quadOrders,
+  quadPartition,
+  windowShift,
+} from "../../lib/models/quadmamba/partition.js";
 
 const partition = suite("partition");
 
-const isPermutation = (list: Int32Array): boolean => new Set(list).size === list.length && Math.min(...list) === 0 && Math.max(...list) === list.length - 1;
+const isPermutation = (list: Int32Array): boolean =>
+  new Set(list).size === list.length && Math.min(...list) === 0 && Math.max(...list) === list.length - 1;
 
 const SHIFTS: [number, number][] = [
   [0, 0],
@@ -21,18 +29,21 @@ for (const [height, width] of [
   [16, 4],
 ] as const) {
   for (const shift of SHIFTS) {
-    partition(`${height} x ${width}, shift ${shift}: every order is a permutation, and each quadrant keeps its place`, () => {
-      const p = quadPartition(height, width, shift, "paper");
-      const orders = quadOrders(p);
-      const quarter = p.tokens / 4;
-      for (let choice = 0; choice < 4; choice++) {
-        const forward = orders.subarray(2 * choice * p.tokens, (2 * choice + 1) * p.tokens);
-        const backward = orders.subarray((2 * choice + 1) * p.tokens, (2 * choice + 2) * p.tokens);
-        assert.ok(isPermutation(forward));
-        assert.equal([...backward], [...forward].reverse());
-        forward.forEach((token, place) => assert.is(p.quadrant[token], Math.floor(place / quarter)));
-      }
-    });
+    partition(
+      `${height} x ${width}, shift ${shift}: every order is a permutation, and each quadrant keeps its place`,
+      () => {
+        const p = quadPartition(height, width, shift, "paper");
+        const orders = quadOrders(p);
+        const quarter = p.tokens / 4;
+        for (let choice = 0; choice < 4; choice++) {
+          const forward = orders.subarray(2 * choice * p.tokens, (2 * choice + 1) * p.tokens);
+          const backward = orders.subarray((2 * choice + 1) * p.tokens, (2 * choice + 2) * p.tokens);
+          assert.ok(isPermutation(forward));
+          assert.equal([...backward], [...forward].reverse());
+          forward.forEach((token, place) => assert.is(p.quadrant[token], Math.floor(place / quarter)));
+        }
+      },
+    );
   }
 }
 
@@ -43,15 +54,19 @@ partition("fine order of an 8 x 8 map: the chosen quadrant as four windows of 2 
   assert.equal(order.slice(16, 32), [4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31]);
 });
 
-partition("released: an eighth of the places gets two tokens and an eighth none, whichever quadrant is chosen", () => {
-  const p = quadPartition(8, 8, [0, 0], "released");
-  for (let choice = 0; choice < 4; choice++) {
-    const received = new Int32Array(p.tokens);
-    for (let token = 0; token < p.tokens; token++) received[p.quadrant[token] === choice ? p.fine[token] : p.coarse[token]]++;
-    assert.is(received.filter((n) => n === 2).length, p.tokens / 8);
-    assert.is(received.filter((n) => n === 0).length, p.tokens / 8);
-  }
-});
+partition(
+  "released: an eighth of the places gets two tokens and an eighth none, whichever quadrant is chosen",
+  () => {
+    const p = quadPartition(8, 8, [0, 0], "released");
+    for (let choice = 0; choice < 4; choice++) {
+      const received = new Int32Array(p.tokens);
+      for (let token = 0; token < p.tokens; token++)
+        received[p.quadrant[token] === choice ? p.fine[token] : p.coarse[token]]++;
+      assert.is(received.filter((n) => n === 2).length, p.tokens / 8);
+      assert.is(received.filter((n) => n === 0).length, p.tokens / 8);
+    }
+  },
+);
 
 partition("a shift moves tokens, and they come back", () => {
   const plain = quadPartition(8, 8, [0, 0], "paper");

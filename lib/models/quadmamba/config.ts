@@ -59,23 +59,43 @@ export const VARIANTS: Record<Variant, Partial<QuadMambaConfig>> = {
 };
 
 /** A whole, checked configuration from a variant's name or from the keys that differ from `lite`. */
-export function resolveConfig(variantOrConfig: Variant | (Partial<QuadMambaConfig> & { variant?: Variant })): QuadMambaConfig {
+export function resolveConfig(
+  variantOrConfig: Variant | (Partial<QuadMambaConfig> & { variant?: Variant }),
+): QuadMambaConfig {
   const op = "createQuadMamba";
   if (typeof variantOrConfig === "string") return resolveConfig({ variant: variantOrConfig });
   if (variantOrConfig === null || typeof variantOrConfig !== "object" || Array.isArray(variantOrConfig))
-    throw new ConfigError(op, "configuration is not valid", "the name of a variant, or an object", show(variantOrConfig));
+    throw new ConfigError(
+      op,
+      "configuration is not valid",
+      "the name of a variant, or an object",
+      show(variantOrConfig),
+    );
   const { variant, ...given } = variantOrConfig;
   if (variant !== undefined && !Object.hasOwn(VARIANTS, variant)) {
     const hint = typeof variant === "string" ? nearest(variant, Object.keys(VARIANTS)) : undefined;
-    throw new ConfigError(op, `unknown variant${hint ? ` (did you mean ${hint}?)` : ""}`, Object.keys(VARIANTS).join(", "), show(variant));
+    throw new ConfigError(
+      op,
+      `unknown variant${hint ? ` (did you mean ${hint}?)` : ""}`,
+      Object.keys(VARIANTS).join(", "),
+      show(variant),
+    );
   }
   for (const key of Object.keys(given)) {
     if (Object.hasOwn(DEFAULTS, key)) continue;
     const hint = nearest(key, Object.keys(DEFAULTS));
-    throw new ConfigError(op, `unknown key ${key}${hint ? ` (did you mean ${hint}?)` : ""}`, Object.keys(DEFAULTS).join(", "));
+    throw new ConfigError(
+      op,
+      `unknown key ${key}${hint ? ` (did you mean ${hint}?)` : ""}`,
+      Object.keys(DEFAULTS).join(", "),
+    );
   }
   const set = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
-  const config: QuadMambaConfig = { ...DEFAULTS, ...(variant ? VARIANTS[variant] : {}), ...set };
+  const config: QuadMambaConfig = {
+    ...DEFAULTS,
+    ...(variant ? VARIANTS[variant] : {}),
+    ...set,
+  };
   check(op, config);
   return config;
 }
@@ -89,27 +109,48 @@ function check(op: string, c: QuadMambaConfig): void {
   const rule = (ok: boolean, key: keyof QuadMambaConfig, expected: string): void => {
     if (!ok) throw new ConfigError(op, `${key} is not valid`, expected, show(c[key]));
   };
-  const whole = (v: unknown, min: number): v is number => Number.isSafeInteger(v) && (v as number) >= min && (v as number) < 2 ** 20;
-  const four = (v: unknown, min: number): boolean => Array.isArray(v) && v.length === 4 && v.every((d) => whole(d, min));
-  const flag = (key: "convBias" | "postNorm"): void => rule(typeof c[key] === "boolean", key, "true or false");
+  const whole = (v: unknown, min: number): v is number =>
+    Number.isSafeInteger(v) && (v as number) >= min && (v as number) < 2 ** 20;
+  const four = (v: unknown, min: number): boolean =>
+    Array.isArray(v) && v.length === 4 && v.every((d) => whole(d, min));
+  const flag = (key: "convBias" | "postNorm"): void =>
+    rule(typeof c[key] === "boolean", key, "true or false");
   rule(whole(c.dims, 1) || four(c.dims, 1), "dims", "a whole number, or four");
   rule(four(c.depths, 1), "depths", "four whole numbers of at least 1");
   const dims = stageDims(c);
   rule(dims[0] % 2 === 0, "dims", "an even number of channels in the first stage (the stem halves it)");
-  rule(Number.isFinite(c.ssmRatio) && c.ssmRatio > 0 && dims.every((d) => Number.isInteger(d * c.ssmRatio)), "ssmRatio", "a number above 0 that gives whole channels");
+  rule(
+    Number.isFinite(c.ssmRatio) && c.ssmRatio > 0 && dims.every((d) => Number.isInteger(d * c.ssmRatio)),
+    "ssmRatio",
+    "a number above 0 that gives whole channels",
+  );
   rule(whole(c.stateSize, 1), "stateSize", "a whole number of at least 1");
   rule(c.dtRank === "auto" || whole(c.dtRank, 1), "dtRank", '"auto" or a whole number of at least 1');
-  rule(Number.isFinite(c.mlpRatio) && dims.every((d) => whole(Math.trunc(d * c.mlpRatio), 1)), "mlpRatio", "a number above 0");
+  rule(
+    Number.isFinite(c.mlpRatio) && dims.every((d) => whole(Math.trunc(d * c.mlpRatio), 1)),
+    "mlpRatio",
+    "a number above 0",
+  );
   rule(whole(c.inChannels, 1), "inChannels", "a whole number of at least 1");
   rule(whole(c.numClasses, 0), "numClasses", "a whole number of at least 0");
-  rule(Number.isFinite(c.dropPathRate) && c.dropPathRate >= 0 && c.dropPathRate < 1, "dropPathRate", "a number from 0 to below 1");
   rule(
-    Array.isArray(c.quadStages) && c.quadStages.every((s) => [1, 2, 3, 4].includes(s)) && new Set(c.quadStages).size === c.quadStages.length,
+    Number.isFinite(c.dropPathRate) && c.dropPathRate >= 0 && c.dropPathRate < 1,
+    "dropPathRate",
+    "a number from 0 to below 1",
+  );
+  rule(
+    Array.isArray(c.quadStages) &&
+      c.quadStages.every((s) => [1, 2, 3, 4].includes(s)) &&
+      new Set(c.quadStages).size === c.quadStages.length,
     "quadStages",
     "a list of stages from 1 to 4",
   );
   for (const stage of c.quadStages)
-    rule((dims[stage - 1] * c.ssmRatio) % 4 === 0, "quadStages", `4 to divide the inner channels of stage ${stage} (the predictor quarters them)`);
+    rule(
+      (dims[stage - 1] * c.ssmRatio) % 4 === 0,
+      "quadStages",
+      `4 to divide the inner channels of stage ${stage} (the predictor quarters them)`,
+    );
   rule(c.semantics === "paper" || c.semantics === "released", "semantics", "paper or released");
   flag("convBias");
   flag("postNorm");

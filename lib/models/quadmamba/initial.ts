@@ -6,12 +6,21 @@ import type { Tensor } from "../../tensor/tensor.js";
 
 /** A linear layer with normal weights of deviation 0.02 and zero bias. */
 export function dense(inFeatures: number, outFeatures: number, bias = true): Linear {
-  return new Linear(inFeatures, outFeatures, { bias, initWeight: init.truncatedNormal(0.02, 2), initBias: init.zeros });
+  return new Linear(inFeatures, outFeatures, {
+    bias,
+    initWeight: init.truncatedNormal(0.02, 2),
+    initBias: init.zeros,
+  });
 }
 
 /** A_logs [channels, states]: log(1..states) in every row, so that A = -1, ..., -states. */
 export function stateRates(channels: number, states: number): Tensor {
-  return parameter(tensor(Float32Array.from({ length: channels * states }, (_, k) => Math.log((k % states) + 1)), [channels, states]));
+  return parameter(
+    tensor(
+      Float32Array.from({ length: channels * states }, (_, k) => Math.log((k % states) + 1)),
+      [channels, states],
+    ),
+  );
 }
 
 /** Biases of dt, [directions, channels]: inverse softplus of a step that is log-uniform in [0.001, 0.1]. */

@@ -96,7 +96,8 @@ export class QuadMamba extends Module {
    */
   forward(images: Tensor, options: ForwardOptions = {}): Tensor {
     const { classifier } = this;
-    if (!classifier) throw new ConfigError("QuadMamba.forward", "the model has no classifier", "numClasses of at least 1");
+    if (!classifier)
+      throw new ConfigError("QuadMamba.forward", "the model has no classifier", "numClasses of at least 1");
     return scope(() => {
       let logits: Tensor | undefined;
       this.#run("QuadMamba.forward", images, options, (stage, map) => {
@@ -122,13 +123,23 @@ export class QuadMamba extends Module {
     });
   }
 
-  #run(op: string, images: Tensor, options: ForwardOptions, visit: (stage: number, map: Tensor) => void): void {
+  #run(
+    op: string,
+    images: Tensor,
+    options: ForwardOptions,
+    visit: (stage: number, map: Tensor) => void,
+  ): void {
     requireTensor(op, "images", images);
     requireOptions(op, options, ["partitionNoise"]);
     const { inChannels } = this.#config;
     const [, height, width, channels] = images.shape;
     if (images.rank !== 4 || channels !== inChannels || height < MIN_SIZE || width < MIN_SIZE)
-      throw new ShapeError(op, "images do not fit", `[batch, height, width, ${inChannels}] of at least 8 x 8 pixels`, show(images.shape));
+      throw new ShapeError(
+        op,
+        "images do not fit",
+        `[batch, height, width, ${inChannels}] of at least 8 x 8 pixels`,
+        show(images.shape),
+      );
     const noiseOf = this.#noise(op, images.shape[0], options.partitionNoise);
     let x = this.patch_embed.forward(images);
     this.layers.forEach((layer, stage) => {
@@ -138,14 +149,24 @@ export class QuadMamba extends Module {
     });
   }
 
-  #noise(op: string, batch: number, noise: readonly Tensor[] | undefined): (block: Block) => Tensor | undefined {
+  #noise(
+    op: string,
+    batch: number,
+    noise: readonly Tensor[] | undefined,
+  ): (block: Block) => Tensor | undefined {
     if (noise === undefined) return () => undefined;
     const blocks = this.quadBlocks;
     if (!Array.isArray(noise) || noise.length !== blocks.length)
-      throw new ArgumentError(op, "partitionNoise is not valid", `${blocks.length} tensors, one for each quad block`, show(noise));
+      throw new ArgumentError(
+        op,
+        "partitionNoise is not valid",
+        `${blocks.length} tensors, one for each quad block`,
+        show(noise),
+      );
     for (const t of noise) {
       requireTensor(op, "partitionNoise", t);
-      if (show(t.shape) !== show([batch, 4])) throw new ShapeError(op, "partitionNoise has the wrong shape", show([batch, 4]), show(t.shape));
+      if (show(t.shape) !== show([batch, 4]))
+        throw new ShapeError(op, "partitionNoise has the wrong shape", show([batch, 4]), show(t.shape));
     }
     return (block) => noise[blocks.indexOf(block)];
   }
@@ -165,7 +186,10 @@ class Stem extends Module {
   "7": LayerNorm;
   constructor(inChannels: number, channels: number) {
     super();
-    this[0] = new Conv2d(inChannels, channels / 2, 3, { stride: 2, padding: 1 });
+    this[0] = new Conv2d(inChannels, channels / 2, 3, {
+      stride: 2,
+      padding: 1,
+    });
     this[2] = new LayerNorm(channels / 2);
     this[5] = new Conv2d(channels / 2, channels, 3, { stride: 2, padding: 1 });
     this[7] = new LayerNorm(channels);
@@ -178,7 +202,12 @@ class Stem extends Module {
 
 /** A convolution of stride 2 and a norm. Named as published: 1 and 3. */
 function downsample(from: number, to: number): Sequential {
-  return new Sequential(identity, new Conv2d(from, to, 3, { stride: 2, padding: 1 }), identity, new LayerNorm(to));
+  return new Sequential(
+    identity,
+    new Conv2d(from, to, 3, { stride: 2, padding: 1 }),
+    identity,
+    new LayerNorm(to),
+  );
 }
 
 function identity(x: Tensor): Tensor {
@@ -212,6 +241,8 @@ function makeBlock(
  * @param variantOrConfig `nano`, `lite`, `tiny`, `small`, `base`, or the keys that differ from `lite` (or from `variant`)
  * @throws {ConfigError} for an unknown name or a value out of range
  */
-export function createQuadMamba(variantOrConfig: Variant | (Partial<QuadMambaConfig> & { variant?: Variant })): QuadMamba {
+export function createQuadMamba(
+  variantOrConfig: Variant | (Partial<QuadMambaConfig> & { variant?: Variant }),
+): QuadMamba {
   return new QuadMamba(resolveConfig(variantOrConfig));
 }

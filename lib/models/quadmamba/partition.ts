@@ -47,9 +47,19 @@ export interface Partition {
  * sub-column, y, x), so that a quadrant read finely fills exactly its coarse place. The released code orders them (quadrant
  * row, sub-row, quadrant column, sub-column, y, x) instead.
  */
-export function quadPartition(height: number, width: number, shift: [number, number], semantics: Semantics): Partition {
+export function quadPartition(
+  height: number,
+  width: number,
+  shift: [number, number],
+  semantics: Semantics,
+): Partition {
   if (height % 4 !== 0 || width % 4 !== 0)
-    throw new ShapeError("quadPartition", "the map does not halve twice", "multiples of 4", show([height, width]));
+    throw new ShapeError(
+      "quadPartition",
+      "the map does not halve twice",
+      "multiples of 4",
+      show([height, width]),
+    );
   const tokens = height * width;
   const quadrant = new Int32Array(tokens);
   const coarse = new Int32Array(tokens);
@@ -62,9 +72,15 @@ export function quadPartition(height: number, width: number, shift: [number, num
       const y = (row + shift[0] + height) % height;
       const x = (column + shift[1] + width) % width;
       const [quadRow, quadColumn] = [Math.floor(y / halfHeight), Math.floor(x / halfWidth)];
-      const [subRow, subColumn] = [Math.floor((y % halfHeight) / subHeight), Math.floor((x % halfWidth) / subWidth)];
+      const [subRow, subColumn] = [
+        Math.floor((y % halfHeight) / subHeight),
+        Math.floor((x % halfWidth) / subWidth),
+      ];
       quadrant[token] = quadRow * 2 + quadColumn;
-      coarse[token] = mixed([quadRow, quadColumn, y % halfHeight, x % halfWidth], [2, 2, halfHeight, halfWidth]);
+      coarse[token] = mixed(
+        [quadRow, quadColumn, y % halfHeight, x % halfWidth],
+        [2, 2, halfHeight, halfWidth],
+      );
       const inSub = [y % subHeight, x % subWidth];
       fine[token] =
         semantics === "paper"

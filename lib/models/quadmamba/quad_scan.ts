@@ -1,6 +1,6 @@
 import {
-  add,
   adaptiveAvgPool2d,
+  add,
   argmax,
   cast,
   gumbelSoftmax,
@@ -46,10 +46,20 @@ export class QuadScan extends SS2D {
     const [batch, height, width, inner] = x.shape;
     const [fullHeight, fullWidth] = [paddedSize(height), paddedSize(width)];
     const padded = fullHeight !== height || fullWidth !== width;
-    const full = padded ? pad(x, [[0, 0], [0, fullHeight - height], [0, fullWidth - width], [0, 0]]) : x;
+    const full = padded
+      ? pad(x, [
+          [0, 0],
+          [0, fullHeight - height],
+          [0, fullWidth - width],
+          [0, 0],
+        ])
+      : x;
     const choice = this.#choose(full, noise);
     const tokens = reshape(full, [batch, fullHeight * fullWidth, inner]);
-    const scanned = this.#options.semantics === "paper" ? this.#permuted(tokens, choice, fullHeight, fullWidth) : this.#masked(tokens, choice, fullHeight, fullWidth);
+    const scanned =
+      this.#options.semantics === "paper"
+        ? this.#permuted(tokens, choice, fullHeight, fullWidth)
+        : this.#masked(tokens, choice, fullHeight, fullWidth);
     const y = reshape(scanned, full.shape);
     return padded ? slice(slice(y, 1, 0, height), 2, 0, width) : y;
   }
@@ -63,7 +73,13 @@ export class QuadScan extends SS2D {
     countMacs(2 * batch * height * width); // pooling, and the mask over tokens
     const drawn = this.training || semantics === "released";
     const given = noise && cast(noise, "float64");
-    return cast(gumbelSoftmax(logits, { hard: true, noise: given ?? (drawn ? undefined : null) }), x.dtype);
+    return cast(
+      gumbelSoftmax(logits, {
+        hard: true,
+        noise: given ?? (drawn ? undefined : null),
+      }),
+      x.dtype,
+    );
   }
 
   /** 'paper': fine and coarse places are a permutation, so the scan reads the tokens where they lie. */
@@ -71,7 +87,12 @@ export class QuadScan extends SS2D {
     const [batch, tokens] = x.shape;
     const { orders, forward, fine, coarse, quadrant } = this.#tables.get(height, width);
     const index = argmax(choice, 1);
-    const places = { order: indexSelect(forward, 0, index), fine, coarse, quadrant };
+    const places = {
+      order: indexSelect(forward, 0, index),
+      fine,
+      coarse,
+      quadrant,
+    };
     const order = reshape(indexSelect(orders, 0, index), [batch, 2, tokens]);
     return quadRestore(this.scan(quadArrange(x, choice, places), order), choice, places);
   }
@@ -82,14 +103,22 @@ export class QuadScan extends SS2D {
     const { both, fine, coarse, fineTokens, coarseTokens, quadrant } = this.#tables.get(height, width);
     const mask = reshape(indexSelect(choice, 1, quadrant), [batch, tokens, 1]);
     const rest = sub(1, mask);
-    const sequence = add(indexSelect(mul(x, mask), 1, fineTokens), indexSelect(mul(x, rest), 1, coarseTokens));
+    const sequence = add(
+      indexSelect(mul(x, mask), 1, fineTokens),
+      indexSelect(mul(x, rest), 1, coarseTokens),
+    );
     const y = this.scan(sequence, both);
     return add(mul(indexSelect(y, 1, fine), mask), mul(indexSelect(y, 1, coarse), rest));
   }
 
   #makeTables(height: number, width: number) {
     const { blockInStage, blockInModel, semantics } = this.#options;
-    const partition = quadPartition(height, width, windowShift(blockInStage, blockInModel, height), semantics);
+    const partition = quadPartition(
+      height,
+      width,
+      windowShift(blockInStage, blockInModel, height),
+      semantics,
+    );
     const { tokens, quadrant, coarse, fine } = partition;
     const orders = quadOrders(partition);
     const places = Int32Array.from({ length: tokens }, (_, k) => k);
@@ -101,10 +130,17 @@ export class QuadScan extends SS2D {
         coarseTokens: inverse(coarse),
         fineTokens: inverse(fine),
         orders,
-        forward: Int32Array.from({ length: QUADRANTS * tokens }, (_, k) => orders[2 * Math.floor(k / tokens) * tokens + (k % tokens)]),
+        forward: Int32Array.from(
+          { length: QUADRANTS * tokens },
+          (_, k) => orders[2 * Math.floor(k / tokens) * tokens + (k % tokens)],
+        ),
         both: Int32Array.from([...places, ...places.toReversed()]),
       },
-      shapes: { orders: [QUADRANTS, 2 * tokens], forward: [QUADRANTS, tokens], both: [1, 2, tokens] },
+      shapes: {
+        orders: [QUADRANTS, 2 * tokens],
+        forward: [QUADRANTS, tokens],
+        both: [1, 2, tokens],
+      },
     };
   }
 

@@ -48,5 +48,14 @@ function withQuadrantContext(features: Tensor): Tensor {
   const [, height, width, channels] = features.shape;
   const local = slice(features, 3, 0, channels / 2);
   const global = slice(features, 3, channels / 2);
-  return concat([global, interpolate(adaptiveAvgPool2d(local, 2), { size: [height, width], mode: "bilinear" })], 3);
+  return concat(
+    [
+      global,
+      interpolate(adaptiveAvgPool2d(local, 2), {
+        size: [height, width],
+        mode: "bilinear",
+      }),
+    ],
+    3,
+  );
 }

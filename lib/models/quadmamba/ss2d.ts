@@ -43,7 +43,11 @@ export abstract class SS2D extends Module {
     this.Ds = parameter(init.ones([directions * innerChannels]));
     this.out_norm = new LayerNorm(innerChannels);
     this.in_proj = dense(channels, innerChannels, false);
-    this.conv2d = new Conv2d(innerChannels, innerChannels, 3, { padding: 1, groups: innerChannels, bias: convBias });
+    this.conv2d = new Conv2d(innerChannels, innerChannels, 3, {
+      padding: 1,
+      groups: innerChannels,
+      bias: convBias,
+    });
     this.out_proj = dense(innerChannels, channels, false);
     this.dtRank = dtRank;
     this.stateSize = stateSize;
@@ -66,7 +70,12 @@ export abstract class SS2D extends Module {
   protected scan(x: Tensor, order: Tensor): Tensor {
     const [batch, tokens] = x.shape;
     const [directions, rows, inner] = this.x_proj_weight.shape;
-    const projected = reshape(linear(x, reshape(this.x_proj_weight, [directions * rows, inner])), [batch, tokens, directions, rows]);
+    const projected = reshape(linear(x, reshape(this.x_proj_weight, [directions * rows, inner])), [
+      batch,
+      tokens,
+      directions,
+      rows,
+    ]);
     const { dtRank: rank, stateSize: states } = this;
     const delta = groupedLinear(slice(projected, 3, 0, rank), this.dt_projs_weight);
     return selectiveScan(

@@ -6,10 +6,15 @@ import type { Tensor } from "../../tensor/tensor.js";
  * that they are no part of its state.
  */
 export class TableCache<T extends Record<string, Int32Array>> {
-  readonly #make: (height: number, width: number) => { tables: T; shapes?: Partial<Record<keyof T, number[]>> };
+  readonly #make: (
+    height: number,
+    width: number,
+  ) => { tables: T; shapes?: Partial<Record<keyof T, number[]>> };
   readonly #bySize = new Map<string, Record<keyof T, Tensor>>();
 
-  constructor(make: (height: number, width: number) => { tables: T; shapes?: Partial<Record<keyof T, number[]>> }) {
+  constructor(
+    make: (height: number, width: number) => { tables: T; shapes?: Partial<Record<keyof T, number[]>> },
+  ) {
     this.#make = make;
   }
 
@@ -18,7 +23,10 @@ export class TableCache<T extends Record<string, Int32Array>> {
     let found = this.#bySize.get(key);
     if (!found) {
       const { tables, shapes } = this.#make(height, width);
-      const made = Object.entries(tables).map(([name, data]) => [name, tensor(data, shapes?.[name] ?? [data.length]).keep()]);
+      const made = Object.entries(tables).map(([name, data]) => [
+        name,
+        tensor(data, shapes?.[name] ?? [data.length]).keep(),
+      ]);
       found = Object.fromEntries(made) as Record<keyof T, Tensor>;
       this.#bySize.set(key, found);
     }

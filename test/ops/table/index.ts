@@ -7,4 +7,11 @@ import { products } from "./products.js";
 import { reduce } from "./reduce.js";
 import type { OpRow } from "./row.js";
 
-export const table: readonly OpRow[] = [...create, ...elementwise, ...reduce, ...products, ...moving, ...model];
+export const table: readonly OpRow[] = [
+  ...create,
+  ...elementwise,
+  ...reduce,
+  ...products,
+  ...moving,
+  ...model,
+];

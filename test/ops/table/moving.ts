@@ -10,7 +10,10 @@ const reshape = row<[shape: readonly number[]]>({
   op: "reshape",
   reference: ([x], shape) => {
     const rest = count(shape.filter((dim) => dim !== -1));
-    return nd(shape.map((dim) => (dim === -1 ? x.data.length / rest : dim)), x.data);
+    return nd(
+      shape.map((dim) => (dim === -1 ? x.data.length / rest : dim)),
+      x.data,
+    );
   },
   cases: (
     [
@@ -20,25 +23,69 @@ const reshape = row<[shape: readonly number[]]>({
       [[6], [2, 3]],
       [[2, 3], [6]],
       [[2, 3], [-1]],
-      [[2, 3, 4], [4, -1]],
-      [[2, 3, 4], [1, 2, 1, 3, 1, 4]],
+      [
+        [2, 3, 4],
+        [4, -1],
+      ],
+      [
+        [2, 3, 4],
+        [1, 2, 1, 3, 1, 4],
+      ],
       [[0], [3, 0]],
       [[2, 0], [0]],
-      [[0, 3], [-1, 3]],
+      [
+        [0, 3],
+        [-1, 3],
+      ],
       [[127], [1, -1, 1]],
-      [[5, 7, 31], [31, 35]],
+      [
+        [5, 7, 31],
+        [31, 35],
+      ],
     ] as [number[], number[]][]
   ).map(([from, to]): Case<[number[]]> => ({ inputs: of(from), extra: [to] })),
   dtypes: ALL,
   errors: [
-    { what: "another number of elements", call: () => ops.reshape(x(), [5]), error: ShapeError },
-    { what: "-1 twice", call: () => ops.reshape(x(), [-1, -1]), error: ShapeError },
-    { what: "-1 without an answer", call: () => ops.reshape(x(), [4, -1]), error: ShapeError },
-    { what: "-1 beside 0", call: () => ops.reshape(ops.ones([0]), [0, -1]), error: ShapeError },
-    { what: "7 dimensions", call: () => ops.reshape(x(), [1, 1, 1, 1, 1, 2, 3]), error: ShapeError },
-    { what: "a number for a shape", call: () => ops.reshape(x(), 6 as never), error: ShapeError },
-    { what: "a fraction", call: () => ops.reshape(x(), [1.5, 4]), error: ShapeError },
-    { what: "no tensor", call: () => ops.reshape(null as never, [1]), error: ArgumentError },
+    {
+      what: "another number of elements",
+      call: () => ops.reshape(x(), [5]),
+      error: ShapeError,
+    },
+    {
+      what: "-1 twice",
+      call: () => ops.reshape(x(), [-1, -1]),
+      error: ShapeError,
+    },
+    {
+      what: "-1 without an answer",
+      call: () => ops.reshape(x(), [4, -1]),
+      error: ShapeError,
+    },
+    {
+      what: "-1 beside 0",
+      call: () => ops.reshape(ops.ones([0]), [0, -1]),
+      error: ShapeError,
+    },
+    {
+      what: "7 dimensions",
+      call: () => ops.reshape(x(), [1, 1, 1, 1, 1, 2, 3]),
+      error: ShapeError,
+    },
+    {
+      what: "a number for a shape",
+      call: () => ops.reshape(x(), 6 as never),
+      error: ShapeError,
+    },
+    {
+      what: "a fraction",
+      call: () => ops.reshape(x(), [1.5, 4]),
+      error: ShapeError,
+    },
+    {
+      what: "no tensor",
+      call: () => ops.reshape(null as never, [1]),
+      error: ArgumentError,
+    },
   ],
 });
 
@@ -46,39 +93,109 @@ function permuteOf(x: NdArray, order: readonly number[]): NdArray {
   const axes = order.map((axis) => front(axis, x.shape.length));
   const out = nd(axes.map((axis) => x.shape[axis]));
   eachIndex(x.shape, (index, flat) => {
-    out.data[place(out.shape, axes.map((axis) => index[axis]))] = x.data[flat];
+    out.data[
+      place(
+        out.shape,
+        axes.map((axis) => index[axis]),
+      )
+    ] = x.data[flat];
   });
   return out;
 }
 const ORDERS: [number[], number[]][] = [
   [[], []],
   [[7], [0]],
-  [[2, 3], [1, 0]],
-  [[2, 3], [0, 1]],
-  [[31, 33], [1, 0]],
-  [[65, 127], [-1, -2]],
-  [[2, 3, 4], [2, 0, 1]],
-  [[2, 3, 4], [1, 2, 0]],
-  [[5, 16, 33], [0, 2, 1]],
-  [[4, 31, 7], [1, 0, 2]],
-  [[2, 3, 2, 3], [3, 1, 2, 0]],
-  [[2, 9, 8, 7], [0, 3, 1, 2]],
-  [[2, 1, 2, 1, 3], [4, 0, 3, 1, 2]],
-  [[1, 2, 2, 1, 2, 3], [5, 4, 3, 2, 1, 0]],
-  [[0, 3], [1, 0]],
-  [[2, 0, 3], [2, 1, 0]],
+  [
+    [2, 3],
+    [1, 0],
+  ],
+  [
+    [2, 3],
+    [0, 1],
+  ],
+  [
+    [31, 33],
+    [1, 0],
+  ],
+  [
+    [65, 127],
+    [-1, -2],
+  ],
+  [
+    [2, 3, 4],
+    [2, 0, 1],
+  ],
+  [
+    [2, 3, 4],
+    [1, 2, 0],
+  ],
+  [
+    [5, 16, 33],
+    [0, 2, 1],
+  ],
+  [
+    [4, 31, 7],
+    [1, 0, 2],
+  ],
+  [
+    [2, 3, 2, 3],
+    [3, 1, 2, 0],
+  ],
+  [
+    [2, 9, 8, 7],
+    [0, 3, 1, 2],
+  ],
+  [
+    [2, 1, 2, 1, 3],
+    [4, 0, 3, 1, 2],
+  ],
+  [
+    [1, 2, 2, 1, 2, 3],
+    [5, 4, 3, 2, 1, 0],
+  ],
+  [
+    [0, 3],
+    [1, 0],
+  ],
+  [
+    [2, 0, 3],
+    [2, 1, 0],
+  ],
 ];
 const permute = row<[order: readonly number[]]>({
   op: "permute",
   reference: ([x], order) => permuteOf(x, order),
-  cases: ORDERS.map(([shape, order]) => ({ inputs: of(shape), extra: [order] })),
+  cases: ORDERS.map(([shape, order]) => ({
+    inputs: of(shape),
+    extra: [order],
+  })),
   dtypes: ALL,
   errors: [
-    { what: "an axis twice", call: () => ops.permute(x(), [0, 0]), error: ShapeError },
-    { what: "too few axes", call: () => ops.permute(x(), [0]), error: ShapeError },
-    { what: "an axis past the end", call: () => ops.permute(x(), [0, 2]), error: ShapeError },
-    { what: "no order", call: () => ops.permute(x(), undefined as never), error: ShapeError },
-    { what: "no tensor", call: () => ops.permute(1 as never, [0]), error: ArgumentError },
+    {
+      what: "an axis twice",
+      call: () => ops.permute(x(), [0, 0]),
+      error: ShapeError,
+    },
+    {
+      what: "too few axes",
+      call: () => ops.permute(x(), [0]),
+      error: ShapeError,
+    },
+    {
+      what: "an axis past the end",
+      call: () => ops.permute(x(), [0, 2]),
+      error: ShapeError,
+    },
+    {
+      what: "no order",
+      call: () => ops.permute(x(), undefined as never),
+      error: ShapeError,
+    },
+    {
+      what: "no tensor",
+      call: () => ops.permute(1 as never, [0]),
+      error: ArgumentError,
+    },
   ],
 });
 
@@ -101,9 +218,21 @@ const transpose = row<[a?: number, b?: number]>({
   ],
   dtypes: ALL,
   errors: [
-    { what: "a vector", call: () => ops.transpose(ops.ones([3])), error: ShapeError },
-    { what: "an axis past the end", call: () => ops.transpose(x(), 0, 2), error: ShapeError },
-    { what: "no tensor", call: () => ops.transpose("x" as never), error: ArgumentError },
+    {
+      what: "a vector",
+      call: () => ops.transpose(ops.ones([3])),
+      error: ShapeError,
+    },
+    {
+      what: "an axis past the end",
+      call: () => ops.transpose(x(), 0, 2),
+      error: ShapeError,
+    },
+    {
+      what: "no tensor",
+      call: () => ops.transpose("x" as never),
+      error: ArgumentError,
+    },
   ],
 });
 
@@ -113,32 +242,77 @@ const BROADCASTS: [number[], number[]][] = [
   [[], [2, 3]],
   [[1], [5]],
   [[3], [2, 3]],
-  [[2, 1], [2, 3]],
-  [[1, 3], [2, 3]],
-  [[2, 3], [2, 3]],
-  [[2, 1, 3], [4, 2, 5, 3]],
-  [[1, 1, 2, 1], [2, 1, 2, 3, 2, 2]],
+  [
+    [2, 1],
+    [2, 3],
+  ],
+  [
+    [1, 3],
+    [2, 3],
+  ],
+  [
+    [2, 3],
+    [2, 3],
+  ],
+  [
+    [2, 1, 3],
+    [4, 2, 5, 3],
+  ],
+  [
+    [1, 1, 2, 1],
+    [2, 1, 2, 3, 2, 2],
+  ],
   [[1], [0]],
-  [[1, 3], [0, 3]],
+  [
+    [1, 3],
+    [0, 3],
+  ],
   [[0], [2, 0]],
-  [[33, 1], [33, 31]],
+  [
+    [33, 1],
+    [33, 31],
+  ],
   [[127], [5, 127]],
-  [[1, 7, 1, 9], [3, 7, 5, 9]],
+  [
+    [1, 7, 1, 9],
+    [3, 7, 5, 9],
+  ],
 ];
 const expand = row<[shape: readonly number[]]>({
   op: "expand",
   reference: ([x], shape) =>
     build(shape, (index) => {
       const lead = shape.length - x.shape.length;
-      return x.data[place(x.shape, x.shape.map((dim, axis) => (dim === 1 ? 0 : index[lead + axis])))];
+      return x.data[
+        place(
+          x.shape,
+          x.shape.map((dim, axis) => (dim === 1 ? 0 : index[lead + axis])),
+        )
+      ];
     }),
   cases: BROADCASTS.map(([from, to]) => ({ inputs: of(from), extra: [to] })),
   dtypes: ALL,
   errors: [
-    { what: "a smaller shape", call: () => ops.expand(x(), [3]), error: ShapeError },
-    { what: "another dimension", call: () => ops.expand(x(), [4, 3]), error: ShapeError },
-    { what: "no shape", call: () => ops.expand(x(), undefined as never), error: ShapeError },
-    { what: "no tensor", call: () => ops.expand({} as never, [1]), error: ArgumentError },
+    {
+      what: "a smaller shape",
+      call: () => ops.expand(x(), [3]),
+      error: ShapeError,
+    },
+    {
+      what: "another dimension",
+      call: () => ops.expand(x(), [4, 3]),
+      error: ShapeError,
+    },
+    {
+      what: "no shape",
+      call: () => ops.expand(x(), undefined as never),
+      error: ShapeError,
+    },
+    {
+      what: "no tensor",
+      call: () => ops.expand({} as never, [1]),
+      error: ArgumentError,
+    },
   ],
 });
 const sumTo = row<[shape: readonly number[]]>({
@@ -154,10 +328,26 @@ const sumTo = row<[shape: readonly number[]]>({
   refusesDTypes: false,
   tolerance: { terms: ([shape]) => Math.max(1, count(shape)) },
   errors: [
-    { what: "a shape that does not broadcast", call: () => ops.sumTo(x(), [2]), error: ShapeError },
-    { what: "a larger shape", call: () => ops.sumTo(ops.ones([1]), [2, 2]), error: ShapeError },
-    { what: "no shape", call: () => ops.sumTo(x(), undefined as never), error: ShapeError },
-    { what: "no tensor", call: () => ops.sumTo(1 as never, []), error: ArgumentError },
+    {
+      what: "a shape that does not broadcast",
+      call: () => ops.sumTo(x(), [2]),
+      error: ShapeError,
+    },
+    {
+      what: "a larger shape",
+      call: () => ops.sumTo(ops.ones([1]), [2, 2]),
+      error: ShapeError,
+    },
+    {
+      what: "no shape",
+      call: () => ops.sumTo(x(), undefined as never),
+      error: ShapeError,
+    },
+    {
+      what: "no tensor",
+      call: () => ops.sumTo(1 as never, []),
+      error: ArgumentError,
+    },
   ],
 });
 
@@ -165,7 +355,10 @@ const concat = row<[axis?: number]>({
   op: "concat",
   reference: (inputs, axis = 0) => {
     const k = front(axis, inputs[0].shape.length);
-    const shape = inputs[0].shape.with(k, inputs.reduce((sum, x) => sum + x.shape[k], 0));
+    const shape = inputs[0].shape.with(
+      k,
+      inputs.reduce((sum, x) => sum + x.shape[k], 0),
+    );
     const out = nd(shape);
     let start = 0;
     for (const x of inputs) {
@@ -198,13 +391,41 @@ const concat = row<[axis?: number]>({
   method: false,
   errors: [
     { what: "nothing", call: () => ops.concat([]), error: ArgumentError },
-    { what: "a tensor", call: () => ops.concat(x() as never), error: ArgumentError },
-    { what: "scalars", call: () => ops.concat([ops.ones([]), ops.ones([])]), error: ShapeError },
-    { what: "ranks", call: () => ops.concat([x(), ops.ones([3])]), error: ShapeError },
-    { what: "shapes off the axis", call: () => ops.concat([x(), ops.ones([2, 4])]), error: ShapeError },
-    { what: "dtypes", call: () => ops.concat([x(), ops.ones([2, 3], { dtype: "int32" })]), error: DTypeError },
-    { what: "something else among them", call: () => ops.concat([x(), 3 as never]), error: ArgumentError },
-    { what: "axis past the end", call: () => ops.concat([x(), x()], 2), error: ShapeError },
+    {
+      what: "a tensor",
+      call: () => ops.concat(x() as never),
+      error: ArgumentError,
+    },
+    {
+      what: "scalars",
+      call: () => ops.concat([ops.ones([]), ops.ones([])]),
+      error: ShapeError,
+    },
+    {
+      what: "ranks",
+      call: () => ops.concat([x(), ops.ones([3])]),
+      error: ShapeError,
+    },
+    {
+      what: "shapes off the axis",
+      call: () => ops.concat([x(), ops.ones([2, 4])]),
+      error: ShapeError,
+    },
+    {
+      what: "dtypes",
+      call: () => ops.concat([x(), ops.ones([2, 3], { dtype: "int32" })]),
+      error: DTypeError,
+    },
+    {
+      what: "something else among them",
+      call: () => ops.concat([x(), 3 as never]),
+      error: ArgumentError,
+    },
+    {
+      what: "axis past the end",
+      call: () => ops.concat([x(), x()], 2),
+      error: ShapeError,
+    },
   ],
 });
 
@@ -216,7 +437,10 @@ function taken(dim: number, start = 0, end?: number | null, step = 1): number[] 
 }
 function select(x: NdArray, axis: number, positions: readonly number[]): NdArray {
   const k = front(axis, x.shape.length);
-  return build(x.shape.with(k, positions.length), (index) => x.data[place(x.shape, index.with(k, positions[index[k]]))]);
+  return build(
+    x.shape.with(k, positions.length),
+    (index) => x.data[place(x.shape, index.with(k, positions[index[k]]))],
+  );
 }
 type SliceExtra = [axis: number, start?: number, end?: number | null, step?: number];
 const slice = row<SliceExtra>({
@@ -252,13 +476,41 @@ const slice = row<SliceExtra>({
   ).map(([shape, ...extra]) => ({ inputs: of(shape), extra })),
   dtypes: ALL,
   errors: [
-    { what: "a scalar", call: () => ops.slice(ops.ones([]), 0), error: ShapeError },
-    { what: "axis past the end", call: () => ops.slice(x(), 2), error: ShapeError },
-    { what: "step 0", call: () => ops.slice(x(), 0, 0, 2, 0), error: ArgumentError },
-    { what: "a negative step", call: () => ops.slice(x(), 0, 0, 2, -1), error: ArgumentError },
-    { what: "a fraction", call: () => ops.slice(x(), 0, 0.5), error: ArgumentError },
-    { what: "NaN", call: () => ops.slice(x(), 0, Number.NaN), error: ArgumentError },
-    { what: "no tensor", call: () => ops.slice(1 as never, 0), error: ArgumentError },
+    {
+      what: "a scalar",
+      call: () => ops.slice(ops.ones([]), 0),
+      error: ShapeError,
+    },
+    {
+      what: "axis past the end",
+      call: () => ops.slice(x(), 2),
+      error: ShapeError,
+    },
+    {
+      what: "step 0",
+      call: () => ops.slice(x(), 0, 0, 2, 0),
+      error: ArgumentError,
+    },
+    {
+      what: "a negative step",
+      call: () => ops.slice(x(), 0, 0, 2, -1),
+      error: ArgumentError,
+    },
+    {
+      what: "a fraction",
+      call: () => ops.slice(x(), 0, 0.5),
+      error: ArgumentError,
+    },
+    {
+      what: "NaN",
+      call: () => ops.slice(x(), 0, Number.NaN),
+      error: ArgumentError,
+    },
+    {
+      what: "no tensor",
+      call: () => ops.slice(1 as never, 0),
+      error: ArgumentError,
+    },
   ],
 });
 
@@ -270,7 +522,11 @@ const split = row<[parts: number | readonly number[], axis?: number]>({
     let start = 0;
     return sizes.map((n) => {
       start += n;
-      return select(x, axis, Array.from({ length: n }, (_, k) => start - n + k));
+      return select(
+        x,
+        axis,
+        Array.from({ length: n }, (_, k) => start - n + k),
+      );
     });
   },
   cases: [
@@ -289,12 +545,32 @@ const split = row<[parts: number | readonly number[], axis?: number]>({
   ],
   dtypes: ALL,
   errors: [
-    { what: "pieces of different size", call: () => ops.split(x(), 2, 1), error: ShapeError },
-    { what: "sizes that do not add up", call: () => ops.split(x(), [1, 1], 1), error: ShapeError },
+    {
+      what: "pieces of different size",
+      call: () => ops.split(x(), 2, 1),
+      error: ShapeError,
+    },
+    {
+      what: "sizes that do not add up",
+      call: () => ops.split(x(), [1, 1], 1),
+      error: ShapeError,
+    },
     { what: "no pieces", call: () => ops.split(x(), 0), error: ArgumentError },
-    { what: "a negative size", call: () => ops.split(x(), [3, -1]), error: ArgumentError },
-    { what: "a scalar", call: () => ops.split(ops.ones([]), 1), error: ShapeError },
-    { what: "no parts", call: () => ops.split(x(), undefined as never), error: ArgumentError },
+    {
+      what: "a negative size",
+      call: () => ops.split(x(), [3, -1]),
+      error: ArgumentError,
+    },
+    {
+      what: "a scalar",
+      call: () => ops.split(ops.ones([]), 1),
+      error: ShapeError,
+    },
+    {
+      what: "no parts",
+      call: () => ops.split(x(), undefined as never),
+      error: ArgumentError,
+    },
   ],
 });
 
@@ -305,7 +581,12 @@ const pad = row<[widths: Widths, value?: number]>({
     const shape = x.shape.map((dim, k) => dim + widths[k][0] + widths[k][1]);
     const out = nd(shape, new Float64Array(count(shape)).fill(value));
     eachIndex(x.shape, (index, flat) => {
-      out.data[place(shape, index.map((i, k) => i + widths[k][0]))] = x.data[flat];
+      out.data[
+        place(
+          shape,
+          index.map((i, k) => i + widths[k][0]),
+        )
+      ] = x.data[flat];
     });
     return out;
   },
@@ -315,25 +596,126 @@ const pad = row<[widths: Widths, value?: number]>({
       [[3], [[1, 2]]],
       [[3], [[0, 0]]],
       [[3], [[0, 1]], 1],
-      [[2, 3], [[1, 0], [0, 2]]],
-      [[2, 3], [[2, 2], [1, 1]], 1],
-      [[1, 2, 2, 1], [[0, 0], [1, 1], [1, 2], [0, 0]]],
-      [[1, 2, 1, 2, 1, 2], [[0, 0], [1, 0], [0, 0], [0, 1], [1, 1], [0, 0]]],
+      [
+        [2, 3],
+        [
+          [1, 0],
+          [0, 2],
+        ],
+      ],
+      [
+        [2, 3],
+        [
+          [2, 2],
+          [1, 1],
+        ],
+        1,
+      ],
+      [
+        [1, 2, 2, 1],
+        [
+          [0, 0],
+          [1, 1],
+          [1, 2],
+          [0, 0],
+        ],
+      ],
+      [
+        [1, 2, 1, 2, 1, 2],
+        [
+          [0, 0],
+          [1, 0],
+          [0, 0],
+          [0, 1],
+          [1, 1],
+          [0, 0],
+        ],
+      ],
       [[0], [[2, 1]], 1],
-      [[0, 3], [[1, 0], [0, 0]]],
-      [[2, 0], [[0, 0], [0, 0]]],
-      [[31, 33], [[1, 0], [0, 31]]],
-      [[2, 7, 7, 33], [[0, 0], [0, 1], [0, 1], [0, 0]]],
+      [
+        [0, 3],
+        [
+          [1, 0],
+          [0, 0],
+        ],
+      ],
+      [
+        [2, 0],
+        [
+          [0, 0],
+          [0, 0],
+        ],
+      ],
+      [
+        [31, 33],
+        [
+          [1, 0],
+          [0, 31],
+        ],
+      ],
+      [
+        [2, 7, 7, 33],
+        [
+          [0, 0],
+          [0, 1],
+          [0, 1],
+          [0, 0],
+        ],
+      ],
     ] as [number[], Widths, number?][]
   ).map(([shape, ...extra]) => ({ inputs: of(shape), extra })),
   dtypes: ALL,
   errors: [
-    { what: "too few pairs", call: () => ops.pad(x(), [[1, 1]]), error: ShapeError },
-    { what: "a negative width", call: () => ops.pad(x(), [[-1, 0], [0, 0]]), error: ArgumentError },
-    { what: "a width of 2^40", call: () => ops.pad(x(), [[2 ** 40, 0], [0, 0]]), error: ArgumentError },
-    { what: "a result past the largest", call: () => ops.pad(x(), [[2 ** 30, 0], [2 ** 30, 0]]), error: ShapeError },
-    { what: "no widths", call: () => ops.pad(x(), undefined as never), error: ShapeError },
-    { what: "NaN as value", call: () => ops.pad(x(), [[0, 0], [0, 0]], Number.NaN), error: ArgumentError },
+    {
+      what: "too few pairs",
+      call: () => ops.pad(x(), [[1, 1]]),
+      error: ShapeError,
+    },
+    {
+      what: "a negative width",
+      call: () =>
+        ops.pad(x(), [
+          [-1, 0],
+          [0, 0],
+        ]),
+      error: ArgumentError,
+    },
+    {
+      what: "a width of 2^40",
+      call: () =>
+        ops.pad(x(), [
+          [2 ** 40, 0],
+          [0, 0],
+        ]),
+      error: ArgumentError,
+    },
+    {
+      what: "a result past the largest",
+      call: () =>
+        ops.pad(x(), [
+          [2 ** 30, 0],
+          [2 ** 30, 0],
+        ]),
+      error: ShapeError,
+    },
+    {
+      what: "no widths",
+      call: () => ops.pad(x(), undefined as never),
+      error: ShapeError,
+    },
+    {
+      what: "NaN as value",
+      call: () =>
+        ops.pad(
+          x(),
+          [
+            [0, 0],
+            [0, 0],
+          ],
+          Number.NaN,
+        ),
+      error: ArgumentError,
+    },
   ],
 });
 
@@ -341,15 +723,34 @@ const flip = row<[axes?: number | readonly number[] | null]>({
   op: "flip",
   reference: ([x], axes) => {
     const rank = x.shape.length;
-    const named = axes === undefined || axes === null ? x.shape.map((_, k) => k) : typeof axes === "number" ? [axes] : axes;
+    const named =
+      axes === undefined || axes === null
+        ? x.shape.map((_, k) => k)
+        : typeof axes === "number"
+          ? [axes]
+          : axes;
     const flipped = new Set(named.map((axis) => front(axis, rank)));
-    return build(x.shape, (index) => x.data[place(x.shape, index.map((i, k) => (flipped.has(k) ? x.shape[k] - 1 - i : i)))]);
+    return build(
+      x.shape,
+      (index) =>
+        x.data[
+          place(
+            x.shape,
+            index.map((i, k) => (flipped.has(k) ? x.shape[k] - 1 - i : i)),
+          )
+        ],
+    );
   },
   cases: [
     ...SHAPES.flatMap((shape): Case<[(number | null)?]>[] => [
       { inputs: of(shape) },
       { inputs: of(shape), extra: [null] },
-      ...shape.map((_, axis): Case<[number]> => ({ inputs: of(shape), extra: [axis - (axis % 2) * shape.length] })),
+      ...shape.map(
+        (_, axis): Case<[number]> => ({
+          inputs: of(shape),
+          extra: [axis - (axis % 2) * shape.length],
+        }),
+      ),
     ]),
     { inputs: of([2, 3, 4]), extra: [[0, 2]] },
     { inputs: of([2, 3, 4]), extra: [[]] },
@@ -357,9 +758,21 @@ const flip = row<[axes?: number | readonly number[] | null]>({
   ],
   dtypes: ALL,
   errors: [
-    { what: "axis past the end", call: () => ops.flip(x(), 2), error: ShapeError },
-    { what: "an axis twice", call: () => ops.flip(x(), [1, -1]), error: ShapeError },
-    { what: "no tensor", call: () => ops.flip([1] as never), error: ArgumentError },
+    {
+      what: "axis past the end",
+      call: () => ops.flip(x(), 2),
+      error: ShapeError,
+    },
+    {
+      what: "an axis twice",
+      call: () => ops.flip(x(), [1, -1]),
+      error: ShapeError,
+    },
+    {
+      what: "no tensor",
+      call: () => ops.flip([1] as never),
+      error: ArgumentError,
+    },
   ],
 });
 
@@ -372,7 +785,16 @@ const roll = row<[shifts: number | readonly number[], axes: number | readonly nu
     axisList.forEach((axis, k) => {
       shift[front(axis, x.shape.length)] += shiftList[k];
     });
-    return build(x.shape, (index) => x.data[place(x.shape, index.map((i, k) => (((i - shift[k]) % x.shape[k]) + x.shape[k]) % x.shape[k]))]);
+    return build(
+      x.shape,
+      (index) =>
+        x.data[
+          place(
+            x.shape,
+            index.map((i, k) => (((i - shift[k]) % x.shape[k]) + x.shape[k]) % x.shape[k]),
+          )
+        ],
+    );
   },
   cases: (
     [
@@ -385,27 +807,66 @@ const roll = row<[shifts: number | readonly number[], axes: number | readonly nu
       [[1], 5, 0],
       [[2, 5], 2, 1],
       [[2, 5], 1, 0],
-      [[3, 4], [1, -1], [0, 1]],
-      [[3, 4], [1, 1], [0, 0]],
+      [
+        [3, 4],
+        [1, -1],
+        [0, 1],
+      ],
+      [
+        [3, 4],
+        [1, 1],
+        [0, 0],
+      ],
       [[3, 4], [], []],
-      [[1, 4, 4, 2], [-1, 1], [1, 2]],
+      [
+        [1, 4, 4, 2],
+        [-1, 1],
+        [1, 2],
+      ],
       [[2, 1, 2, 1, 2, 2], 1, -1],
-      [[31, 33], [7, 5], [0, 1]],
+      [
+        [31, 33],
+        [7, 5],
+        [0, 1],
+      ],
       [[0], 1, 0],
       [[0, 3], 1, 1],
     ] as [number[], number | number[], number | number[]][]
   ).map(([shape, ...extra]) => ({ inputs: of(shape), extra })),
   dtypes: ALL,
   errors: [
-    { what: "shifts and axes", call: () => ops.roll(x(), [1, 2], 0), error: ArgumentError },
-    { what: "a fraction", call: () => ops.roll(x(), 0.5, 0), error: ArgumentError },
-    { what: "axis past the end", call: () => ops.roll(x(), 1, 2), error: ShapeError },
-    { what: "no axes", call: () => ops.roll(x(), 1, undefined as never), error: ShapeError },
+    {
+      what: "shifts and axes",
+      call: () => ops.roll(x(), [1, 2], 0),
+      error: ArgumentError,
+    },
+    {
+      what: "a fraction",
+      call: () => ops.roll(x(), 0.5, 0),
+      error: ArgumentError,
+    },
+    {
+      what: "axis past the end",
+      call: () => ops.roll(x(), 1, 2),
+      error: ShapeError,
+    },
+    {
+      what: "no axes",
+      call: () => ops.roll(x(), 1, undefined as never),
+      error: ShapeError,
+    },
   ],
 });
 
-const below = (n: number): Domain => (random) => random.integer(0, n - 1);
-const index = (shape: readonly number[], n: number, dtype: "int32" | "int64" = "int64"): InputSpec => ({ shape, dtype, domain: below(n) });
+const below =
+  (n: number): Domain =>
+  (random) =>
+    random.integer(0, n - 1);
+const index = (shape: readonly number[], n: number, dtype: "int32" | "int64" = "int64"): InputSpec => ({
+  shape,
+  dtype,
+  domain: below(n),
+});
 const INDEXED: [x: number[], axis: number, index: number[]][] = [
   [[5], 0, [3]],
   [[5], 0, [9]],
@@ -439,14 +900,46 @@ const gather = row<[axis: number]>({
   ),
   dtypes: ALL,
   errors: [
-    { what: "an index too large", call: () => ops.gather(x(), 1, ops.full([2, 3], 3, { dtype: "int64" })), error: IndexError },
-    { what: "a negative index", call: () => ops.gather(x(), 1, ops.full([2, 3], -1, { dtype: "int32" })), error: IndexError },
-    { what: "a float index", call: () => ops.gather(x(), 1, ops.zeros([2, 3])), error: DTypeError },
-    { what: "a rank", call: () => ops.gather(x(), 1, ops.zeros([3], { dtype: "int64" })), error: ShapeError },
-    { what: "more entries off the axis", call: () => ops.gather(x(), 1, ops.zeros([3, 3], { dtype: "int64" })), error: ShapeError },
-    { what: "axis past the end", call: () => ops.gather(x(), 2, ops.zeros([2, 3], { dtype: "int64" })), error: ShapeError },
-    { what: "an empty axis", call: () => ops.gather(ops.ones([2, 0]), 1, ops.zeros([2, 1], { dtype: "int64" })), error: IndexError },
-    { what: "no index", call: () => ops.gather(x(), 0, undefined as never), error: ArgumentError },
+    {
+      what: "an index too large",
+      call: () => ops.gather(x(), 1, ops.full([2, 3], 3, { dtype: "int64" })),
+      error: IndexError,
+    },
+    {
+      what: "a negative index",
+      call: () => ops.gather(x(), 1, ops.full([2, 3], -1, { dtype: "int32" })),
+      error: IndexError,
+    },
+    {
+      what: "a float index",
+      call: () => ops.gather(x(), 1, ops.zeros([2, 3])),
+      error: DTypeError,
+    },
+    {
+      what: "a rank",
+      call: () => ops.gather(x(), 1, ops.zeros([3], { dtype: "int64" })),
+      error: ShapeError,
+    },
+    {
+      what: "more entries off the axis",
+      call: () => ops.gather(x(), 1, ops.zeros([3, 3], { dtype: "int64" })),
+      error: ShapeError,
+    },
+    {
+      what: "axis past the end",
+      call: () => ops.gather(x(), 2, ops.zeros([2, 3], { dtype: "int64" })),
+      error: ShapeError,
+    },
+    {
+      what: "an empty axis",
+      call: () => ops.gather(ops.ones([2, 0]), 1, ops.zeros([2, 1], { dtype: "int64" })),
+      error: IndexError,
+    },
+    {
+      what: "no index",
+      call: () => ops.gather(x(), 0, undefined as never),
+      error: ArgumentError,
+    },
   ],
 });
 
@@ -461,24 +954,57 @@ const scatterAdd = row<[axis: number]>({
     return out;
   },
   args: ([x, index, source], [axis]) => [x, axis, index, source],
-  cases: INDEXED.map(([shape, axis, indexShape], k): Case<[number]> => ({
-    inputs: [
-      { shape },
-      index(indexShape, shape[front(axis, shape.length)], k % 2 === 0 ? "int32" : "int64"),
-      { shape: indexShape },
-    ],
-    extra: [axis],
-  })),
+  cases: INDEXED.map(
+    ([shape, axis, indexShape], k): Case<[number]> => ({
+      inputs: [
+        { shape },
+        index(indexShape, shape[front(axis, shape.length)], k % 2 === 0 ? "int32" : "int64"),
+        { shape: indexShape },
+      ],
+      extra: [axis],
+    }),
+  ),
   dtypes: NUMBERS,
-  tolerance: { terms: ([x, index], axis: number) => 1 + (index[front(axis, x.length)] ?? 1) },
+  tolerance: {
+    terms: ([x, index], axis: number) => 1 + (index[front(axis, x.length)] ?? 1),
+  },
   errors: [
-    { what: "an index too large", call: () => ops.scatterAdd(x(), 1, ops.full([2, 3], 3, { dtype: "int64" }), x()), error: IndexError },
-    { what: "a negative index", call: () => ops.scatterAdd(x(), 1, ops.full([2, 3], -1, { dtype: "int32" }), x()), error: IndexError },
-    { what: "index and source", call: () => ops.scatterAdd(x(), 1, ops.zeros([2, 2], { dtype: "int64" }), x()), error: ShapeError },
-    { what: "dtypes", call: () => ops.scatterAdd(x(), 1, ops.zeros([2, 3], { dtype: "int64" }), ops.ones([2, 3], { dtype: "float64" })), error: DTypeError },
-    { what: "a float index", call: () => ops.scatterAdd(x(), 1, ops.zeros([2, 3]), x()), error: DTypeError },
-    { what: "a rank", call: () => ops.scatterAdd(x(), 1, ops.zeros([3], { dtype: "int64" }), ops.ones([3])), error: ShapeError },
-    { what: "no source", call: () => ops.scatterAdd(x(), 0, ops.zeros([2, 3], { dtype: "int64" }), undefined as never), error: ArgumentError },
+    {
+      what: "an index too large",
+      call: () => ops.scatterAdd(x(), 1, ops.full([2, 3], 3, { dtype: "int64" }), x()),
+      error: IndexError,
+    },
+    {
+      what: "a negative index",
+      call: () => ops.scatterAdd(x(), 1, ops.full([2, 3], -1, { dtype: "int32" }), x()),
+      error: IndexError,
+    },
+    {
+      what: "index and source",
+      call: () => ops.scatterAdd(x(), 1, ops.zeros([2, 2], { dtype: "int64" }), x()),
+      error: ShapeError,
+    },
+    {
+      what: "dtypes",
+      call: () =>
+        ops.scatterAdd(x(), 1, ops.zeros([2, 3], { dtype: "int64" }), ops.ones([2, 3], { dtype: "float64" })),
+      error: DTypeError,
+    },
+    {
+      what: "a float index",
+      call: () => ops.scatterAdd(x(), 1, ops.zeros([2, 3]), x()),
+      error: DTypeError,
+    },
+    {
+      what: "a rank",
+      call: () => ops.scatterAdd(x(), 1, ops.zeros([3], { dtype: "int64" }), ops.ones([3])),
+      error: ShapeError,
+    },
+    {
+      what: "no source",
+      call: () => ops.scatterAdd(x(), 0, ops.zeros([2, 3], { dtype: "int64" }), undefined as never),
+      error: ArgumentError,
+    },
   ],
 });
 
@@ -510,12 +1036,36 @@ const indexSelect = row<[axis: number]>({
   ),
   dtypes: ALL,
   errors: [
-    { what: "an index too large", call: () => ops.indexSelect(x(), 0, ops.tensor([2], { dtype: "int64" })), error: IndexError },
-    { what: "a negative index", call: () => ops.indexSelect(x(), 0, ops.tensor([-1], { dtype: "int32" })), error: IndexError },
-    { what: "a float index", call: () => ops.indexSelect(x(), 0, ops.zeros([2])), error: DTypeError },
-    { what: "an index of rank 2", call: () => ops.indexSelect(x(), 0, ops.zeros([1, 2], { dtype: "int64" })), error: ShapeError },
-    { what: "a scalar", call: () => ops.indexSelect(ops.ones([]), 0, ops.zeros([1], { dtype: "int64" })), error: ShapeError },
-    { what: "an array as index", call: () => ops.indexSelect(x(), 0, [0] as never), error: ArgumentError },
+    {
+      what: "an index too large",
+      call: () => ops.indexSelect(x(), 0, ops.tensor([2], { dtype: "int64" })),
+      error: IndexError,
+    },
+    {
+      what: "a negative index",
+      call: () => ops.indexSelect(x(), 0, ops.tensor([-1], { dtype: "int32" })),
+      error: IndexError,
+    },
+    {
+      what: "a float index",
+      call: () => ops.indexSelect(x(), 0, ops.zeros([2])),
+      error: DTypeError,
+    },
+    {
+      what: "an index of rank 2",
+      call: () => ops.indexSelect(x(), 0, ops.zeros([1, 2], { dtype: "int64" })),
+      error: ShapeError,
+    },
+    {
+      what: "a scalar",
+      call: () => ops.indexSelect(ops.ones([]), 0, ops.zeros([1], { dtype: "int64" })),
+      error: ShapeError,
+    },
+    {
+      what: "an array as index",
+      call: () => ops.indexSelect(x(), 0, [0] as never),
+      error: ArgumentError,
+    },
   ],
 });
 
@@ -525,25 +1075,61 @@ interface OneHotOptions {
 const oneHot = row<[classes: number, options?: OneHotOptions]>({
   op: "oneHot",
   reference: ([index], classes) =>
-    build([...index.shape, classes], (where, flat) => Number(index.data[Math.floor(flat / classes)] === where[where.length - 1])),
+    build([...index.shape, classes], (where, flat) =>
+      Number(index.data[Math.floor(flat / classes)] === where[where.length - 1]),
+    ),
   cases: [
-    ...([[], [1], [7], [33], [2, 3], [0], [2, 1, 2], [1, 2, 1, 2, 1]] as const).flatMap((shape): Case<[number, OneHotOptions?]>[] => [
-      { inputs: [{ shape, domain: below(5) }], extra: [5] },
-      { inputs: [{ shape, domain: below(1) }], extra: [1] },
-      { inputs: [{ shape, domain: below(127) }], extra: [127] },
-    ]),
-    ...ALL.map((dtype): Case<[number, OneHotOptions]> => ({ inputs: [{ shape: [9], domain: below(4) }], extra: [4, { dtype }] })),
+    ...([[], [1], [7], [33], [2, 3], [0], [2, 1, 2], [1, 2, 1, 2, 1]] as const).flatMap(
+      (shape): Case<[number, OneHotOptions?]>[] => [
+        { inputs: [{ shape, domain: below(5) }], extra: [5] },
+        { inputs: [{ shape, domain: below(1) }], extra: [1] },
+        { inputs: [{ shape, domain: below(127) }], extra: [127] },
+      ],
+    ),
+    ...ALL.map(
+      (dtype): Case<[number, OneHotOptions]> => ({
+        inputs: [{ shape: [9], domain: below(4) }],
+        extra: [4, { dtype }],
+      }),
+    ),
   ],
   dtypes: ["int32", "int64"],
   output: (_, __, options) => options?.dtype ?? "float32",
   gradients: [],
   errors: [
-    { what: "an index too large", call: () => ops.oneHot(ops.tensor([3], { dtype: "int64" }), 3), error: IndexError },
-    { what: "a negative index", call: () => ops.oneHot(ops.tensor([-1], { dtype: "int32" }), 3), error: IndexError },
-    { what: "no classes", call: () => ops.oneHot(ops.tensor([0], { dtype: "int32" }), 0), error: ArgumentError },
-    { what: "rank 7", call: () => ops.oneHot(ops.zeros([1, 1, 1, 1, 1, 1], { dtype: "int32" }), 3), error: ShapeError },
-    { what: "an unknown dtype", call: () => ops.oneHot(ops.tensor([0], { dtype: "int32" }), 3, { dtype: "half" as never }), error: DTypeError },
-    { what: "an array", call: () => ops.oneHot([0] as never, 3), error: ArgumentError },
+    {
+      what: "an index too large",
+      call: () => ops.oneHot(ops.tensor([3], { dtype: "int64" }), 3),
+      error: IndexError,
+    },
+    {
+      what: "a negative index",
+      call: () => ops.oneHot(ops.tensor([-1], { dtype: "int32" }), 3),
+      error: IndexError,
+    },
+    {
+      what: "no classes",
+      call: () => ops.oneHot(ops.tensor([0], { dtype: "int32" }), 0),
+      error: ArgumentError,
+    },
+    {
+      what: "rank 7",
+      call: () => ops.oneHot(ops.zeros([1, 1, 1, 1, 1, 1], { dtype: "int32" }), 3),
+      error: ShapeError,
+    },
+    {
+      what: "an unknown dtype",
+      call: () =>
+        ops.oneHot(ops.tensor([0], { dtype: "int32" }), 3, {
+          dtype: "half" as never,
+        }),
+      error: DTypeError,
+    },
+    {
+      what: "an array",
+      call: () => ops.oneHot([0] as never, 3),
+      error: ArgumentError,
+    },
   ],
 });
 

@@ -11,14 +11,19 @@ interface MatmulOptions {
 /** The last two axes exchanged. */
 function transposed(x: NdArray): NdArray {
   const shape = [...x.shape.slice(0, -2), x.shape[x.shape.length - 1], x.shape[x.shape.length - 2]];
-  return build(shape, (index) => at(x, ...index.slice(0, -2), index[index.length - 1], index[index.length - 2]));
+  return build(shape, (index) =>
+    at(x, ...index.slice(0, -2), index[index.length - 1], index[index.length - 2]),
+  );
 }
 /** The matrix at a batch index that broadcasts. */
 function entry(x: NdArray, batch: readonly number[], i: number, j: number): number {
   const lead = batch.length - (x.shape.length - 2);
   return at(x, ...x.shape.slice(0, -2).map((dim, k) => (dim === 1 ? 0 : batch[lead + k])), i, j);
 }
-function matmulOf([a, b]: readonly NdArray[], { transposeA = false, transposeB = false }: MatmulOptions = {}): NdArray {
+function matmulOf(
+  [a, b]: readonly NdArray[],
+  { transposeA = false, transposeB = false }: MatmulOptions = {},
+): NdArray {
   let left = a.shape.length === 1 ? nd([1, a.shape[0]], a.data) : a;
   let right = b.shape.length === 1 ? nd([b.shape[0], 1], b.data) : b;
   if (transposeA && a.shape.length > 1) left = transposed(left);
@@ -29,7 +34,8 @@ function matmulOf([a, b]: readonly NdArray[], { transposeA = false, transposeB =
   const full = build([...batch, m, n], (index) => {
     const where = index.slice(0, -2);
     let sum = 0;
-    for (let p = 0; p < k; p++) sum += entry(left, where, index[index.length - 2], p) * entry(right, where, p, index[index.length - 1]);
+    for (let p = 0; p < k; p++)
+      sum += entry(left, where, index[index.length - 2], p) * entry(right, where, p, index[index.length - 1]);
     return sum;
   });
   const shape = [...batch, ...(a.shape.length === 1 ? [] : [m]), ...(b.shape.length === 1 ? [] : [n])];
@@ -53,7 +59,12 @@ const SIZES: readonly [m: number, k: number, n: number][] = [
   [127, 3, 5],
   [3, 257, 127],
 ];
-const flags: MatmulOptions[] = [{}, { transposeA: true }, { transposeB: true }, { transposeA: true, transposeB: true }];
+const flags: MatmulOptions[] = [
+  {},
+  { transposeA: true },
+  { transposeB: true },
+  { transposeA: true, transposeB: true },
+];
 const x = () => ops.ones([2, 3]);
 const matmul = row<[MatmulOptions?]>({
   op: "matmul",
@@ -90,16 +101,51 @@ const matmul = row<[MatmulOptions?]>({
     { inputs: of([2, 2500], [2500, 3]) },
   ],
   dtypes: FLOATS,
-  tolerance: { terms: ([a], options: MatmulOptions = {}) => Math.max(1, a[a.length - (options.transposeA && a.length > 1 ? 2 : 1)]) },
+  tolerance: {
+    terms: ([a], options: MatmulOptions = {}) =>
+      Math.max(1, a[a.length - (options.transposeA && a.length > 1 ? 2 : 1)]),
+  },
   errors: [
-    { what: "a scalar", call: () => ops.matmul(ops.ones([]), x()), error: ShapeError },
-    { what: "inner dimensions", call: () => ops.matmul(x(), x()), error: ShapeError },
-    { what: "inner dimensions of vectors", call: () => ops.matmul(ops.ones([2]), ops.ones([3])), error: ShapeError },
-    { what: "batches", call: () => ops.matmul(ops.ones([2, 2, 3]), ops.ones([3, 3, 2])), error: ShapeError },
-    { what: "a result past the largest", call: () => ops.matmul(ops.ones([2 ** 30, 0]), ops.ones([0, 2 ** 30])), error: ShapeError },
-    { what: "a flag as a number", call: () => ops.matmul(x(), x(), { transposeB: 1 as never }), error: ArgumentError },
-    { what: "an unknown option", call: () => ops.matmul(x(), x(), { transpose: true } as never), error: ArgumentError },
-    { what: "a number", call: () => ops.matmul(x(), 2 as never), error: ArgumentError },
+    {
+      what: "a scalar",
+      call: () => ops.matmul(ops.ones([]), x()),
+      error: ShapeError,
+    },
+    {
+      what: "inner dimensions",
+      call: () => ops.matmul(x(), x()),
+      error: ShapeError,
+    },
+    {
+      what: "inner dimensions of vectors",
+      call: () => ops.matmul(ops.ones([2]), ops.ones([3])),
+      error: ShapeError,
+    },
+    {
+      what: "batches",
+      call: () => ops.matmul(ops.ones([2, 2, 3]), ops.ones([3, 3, 2])),
+      error: ShapeError,
+    },
+    {
+      what: "a result past the largest",
+      call: () => ops.matmul(ops.ones([2 ** 30, 0]), ops.ones([0, 2 ** 30])),
+      error: ShapeError,
+    },
+    {
+      what: "a flag as a number",
+      call: () => ops.matmul(x(), x(), { transposeB: 1 as never }),
+      error: ArgumentError,
+    },
+    {
+      what: "an unknown option",
+      call: () => ops.matmul(x(), x(), { transpose: true } as never),
+      error: ArgumentError,
+    },
+    {
+      what: "a number",
+      call: () => ops.matmul(x(), 2 as never),
+      error: ArgumentError,
+    },
   ],
 });
 
@@ -118,7 +164,10 @@ const linear = row<[]>({
   op: "linear",
   reference: linearOf,
   cases: [
-    ...SIZES.flatMap(([m, k, n]) => [{ inputs: of([m, k], [n, k], [n]) }, { inputs: [...of([m, k], [n, k]), null] }]),
+    ...SIZES.flatMap(([m, k, n]) => [
+      { inputs: of([m, k], [n, k], [n]) },
+      { inputs: [...of([m, k], [n, k]), null] },
+    ]),
     { inputs: of([3], [2, 3], [2]) },
     { inputs: of([2, 2, 3], [2, 3], [2]) },
     { inputs: of([1, 2, 1, 2, 1, 3], [2, 3], [2]) },
@@ -131,12 +180,36 @@ const linear = row<[]>({
   dtypes: FLOATS,
   tolerance: { terms: lastDim },
   errors: [
-    { what: "a scalar", call: () => ops.linear(ops.ones([]), ops.ones([2, 3])), error: ShapeError },
-    { what: "input and weight", call: () => ops.linear(x(), ops.ones([3, 2])), error: ShapeError },
-    { what: "a weight of higher rank", call: () => ops.linear(x(), ops.ones([1, 2, 3])), error: ShapeError },
-    { what: "a bias of another size", call: () => ops.linear(x(), ops.ones([2, 3]), ops.ones([3])), error: ShapeError },
-    { what: "a bias of another dtype", call: () => ops.linear(x(), ops.ones([2, 3]), ops.ones([2], { dtype: "float64" })), error: DTypeError },
-    { what: "no weight", call: () => ops.linear(x(), undefined as never), error: ArgumentError },
+    {
+      what: "a scalar",
+      call: () => ops.linear(ops.ones([]), ops.ones([2, 3])),
+      error: ShapeError,
+    },
+    {
+      what: "input and weight",
+      call: () => ops.linear(x(), ops.ones([3, 2])),
+      error: ShapeError,
+    },
+    {
+      what: "a weight of higher rank",
+      call: () => ops.linear(x(), ops.ones([1, 2, 3])),
+      error: ShapeError,
+    },
+    {
+      what: "a bias of another size",
+      call: () => ops.linear(x(), ops.ones([2, 3]), ops.ones([3])),
+      error: ShapeError,
+    },
+    {
+      what: "a bias of another dtype",
+      call: () => ops.linear(x(), ops.ones([2, 3]), ops.ones([2], { dtype: "float64" })),
+      error: DTypeError,
+    },
+    {
+      what: "no weight",
+      call: () => ops.linear(x(), undefined as never),
+      error: ArgumentError,
+    },
   ],
 });
 
@@ -146,7 +219,8 @@ function groupedLinearOf([x, weight]: readonly NdArray[]): NdArray {
   return build([...x.shape.slice(0, -1), out], (index, flat) => {
     const [rowIndex, o] = [Math.floor(flat / out), index[index.length - 1]];
     let sum = 0;
-    for (let i = 0; i < inner; i++) sum += x.data[rowIndex * inner + i] * weight.data[((rowIndex % groups) * out + o) * inner + i];
+    for (let i = 0; i < inner; i++)
+      sum += x.data[rowIndex * inner + i] * weight.data[((rowIndex % groups) * out + o) * inner + i];
     return sum;
   });
 }
@@ -174,11 +248,31 @@ const groupedLinear = row<[]>({
   dtypes: FLOATS,
   tolerance: { terms: lastDim },
   errors: [
-    { what: "a vector", call: () => ops.groupedLinear(ops.ones([3]), ops.ones([1, 2, 3])), error: ShapeError },
-    { what: "groups", call: () => ops.groupedLinear(ops.ones([2, 3]), ops.ones([3, 2, 3])), error: ShapeError },
-    { what: "inner dimensions", call: () => ops.groupedLinear(ops.ones([2, 3]), ops.ones([2, 2, 4])), error: ShapeError },
-    { what: "a matrix as weight", call: () => ops.groupedLinear(ops.ones([2, 3]), ops.ones([2, 3])), error: ShapeError },
-    { what: "no weight", call: () => ops.groupedLinear(x(), null as never), error: ArgumentError },
+    {
+      what: "a vector",
+      call: () => ops.groupedLinear(ops.ones([3]), ops.ones([1, 2, 3])),
+      error: ShapeError,
+    },
+    {
+      what: "groups",
+      call: () => ops.groupedLinear(ops.ones([2, 3]), ops.ones([3, 2, 3])),
+      error: ShapeError,
+    },
+    {
+      what: "inner dimensions",
+      call: () => ops.groupedLinear(ops.ones([2, 3]), ops.ones([2, 2, 4])),
+      error: ShapeError,
+    },
+    {
+      what: "a matrix as weight",
+      call: () => ops.groupedLinear(ops.ones([2, 3]), ops.ones([2, 3])),
+      error: ShapeError,
+    },
+    {
+      what: "no weight",
+      call: () => ops.groupedLinear(x(), null as never),
+      error: ArgumentError,
+    },
   ],
 });
 
@@ -192,7 +286,11 @@ interface ConvOptions {
 const pair = (value: Pair): [number, number] => (typeof value === "number" ? [value, value] : value);
 
 function conv2dOf([x, weight, bias]: readonly NdArray[], options: ConvOptions = {}): NdArray {
-  const [stride, padding, dilation] = [pair(options.stride ?? 1), pair(options.padding ?? 0), pair(options.dilation ?? 1)];
+  const [stride, padding, dilation] = [
+    pair(options.stride ?? 1),
+    pair(options.padding ?? 0),
+    pair(options.dilation ?? 1),
+  ];
   const groups = options.groups ?? 1;
   const [batch, height, width] = x.shape;
   const [out, perGroup, rows, columns] = weight.shape;
@@ -203,16 +301,25 @@ function conv2dOf([x, weight, bias]: readonly NdArray[], options: ConvOptions = 
     let sum = bias ? bias.data[o] : 0;
     for (let r = 0; r < rows; r++)
       for (let s = 0; s < columns; s++) {
-        const [y, z] = [i * stride[0] - padding[0] + r * dilation[0], j * stride[1] - padding[1] + s * dilation[1]];
+        const [y, z] = [
+          i * stride[0] - padding[0] + r * dilation[0],
+          j * stride[1] - padding[1] + s * dilation[1],
+        ];
         if (y < 0 || y >= height || z < 0 || z >= width) continue;
-        for (let c = 0; c < perGroup; c++) sum += at(x, b, y, z, group * perGroup + c) * at(weight, o, c, r, s);
+        for (let c = 0; c < perGroup; c++)
+          sum += at(x, b, y, z, group * perGroup + c) * at(weight, o, c, r, s);
       }
     return sum;
   });
 }
 type ConvCase = Case<[ConvOptions?]>;
 /** Image and weight, with and without bias; gradients where they are small. */
-function convCases(image: readonly number[], weight: readonly number[], options?: ConvOptions, gradcheck?: boolean): ConvCase[] {
+function convCases(
+  image: readonly number[],
+  weight: readonly number[],
+  options?: ConvOptions,
+  gradcheck?: boolean,
+): ConvCase[] {
   const extra: [ConvOptions?] = [options];
   return [
     { inputs: of(image, weight, [weight[0]]), extra, gradcheck },
@@ -237,9 +344,16 @@ const conv2d = row<[ConvOptions?]>({
     ...convCases([2, 7, 9, 5], [7, 5, 3, 3], { padding: 1 }),
     ...convCases([2, 7, 9, 33], [31, 33, 1, 1]),
     ...convCases([1, 13, 11, 3], [17, 3, 4, 4], { stride: 4 }),
-    ...convCases([1, 13, 11, 3], [17, 3, 7, 5], { stride: [2, 3], padding: [3, 2] }),
+    ...convCases([1, 13, 11, 3], [17, 3, 7, 5], {
+      stride: [2, 3],
+      padding: [3, 2],
+    }),
     ...convCases([2, 14, 14, 33], [33, 1, 3, 3], { padding: 1, groups: 33 }),
-    ...convCases([1, 9, 17, 65], [65, 1, 3, 3], { padding: 1, groups: 65, stride: 2 }),
+    ...convCases([1, 9, 17, 65], [65, 1, 3, 3], {
+      padding: 1,
+      groups: 65,
+      stride: 2,
+    }),
     ...convCases([1, 9, 8, 16], [16, 1, 5, 5], { padding: 2, groups: 16 }),
     ...convCases([1, 9, 8, 8], [8, 1, 7, 1], { padding: [3, 0], groups: 8 }),
     ...convCases([1, 8, 8, 12], [18, 4, 3, 3], { padding: 1, groups: 3 }),
@@ -251,24 +365,111 @@ const conv2d = row<[ConvOptions?]>({
     ...convCases([1, 16, 16, 8], [64, 8, 3, 3], { padding: 1 }),
   ],
   dtypes: FLOATS,
-  tolerance: { terms: ([, weight]) => Math.max(1, weight[1] * weight[2] * weight[3] + 1) },
+  tolerance: {
+    terms: ([, weight]) => Math.max(1, weight[1] * weight[2] * weight[3] + 1),
+  },
   errors: [
-    { what: "an image of rank 3", call: () => ops.conv2d(ops.ones([4, 4, 1]), ops.ones([1, 1, 2, 2])), error: ShapeError },
-    { what: "a weight of rank 2", call: () => ops.conv2d(ops.ones([1, 4, 4, 1]), ops.ones([1, 1])), error: ShapeError },
-    { what: "channels", call: () => ops.conv2d(ops.ones([1, 4, 4, 3]), ops.ones([1, 2, 2, 2])), error: ShapeError },
-    { what: "groups that do not divide out", call: () => ops.conv2d(ops.ones([1, 4, 4, 4]), ops.ones([3, 2, 2, 2]), null, { groups: 2 }), error: ShapeError },
-    { what: "a bias of another size", call: () => ops.conv2d(ops.ones([1, 4, 4, 1]), ops.ones([2, 1, 2, 2]), ops.ones([1])), error: ShapeError },
-    { what: "a kernel larger than the image", call: () => ops.conv2d(ops.ones([1, 2, 2, 1]), ops.ones([1, 1, 3, 3])), error: ShapeError },
-    { what: "a dilated kernel larger than the image", call: () => ops.conv2d(ops.ones([1, 4, 4, 1]), ops.ones([1, 1, 3, 3]), null, { dilation: 2 }), error: ShapeError },
-    { what: "an image without channels", call: () => ops.conv2d(ops.ones([1, 4, 4, 0]), ops.ones([2, 0, 3, 3])), error: ShapeError },
-    { what: "a kernel without output", call: () => ops.conv2d(ops.ones([1, 4, 4, 2]), ops.ones([0, 2, 3, 3])), error: ShapeError },
-    { what: "an empty kernel", call: () => ops.conv2d(ops.ones([1, 4, 4, 1]), ops.ones([1, 1, 0, 3])), error: ShapeError },
-    { what: "stride 0", call: () => ops.conv2d(ops.ones([1, 4, 4, 1]), ops.ones([1, 1, 2, 2]), null, { stride: 0 }), error: ArgumentError },
-    { what: "a negative padding", call: () => ops.conv2d(ops.ones([1, 4, 4, 1]), ops.ones([1, 1, 2, 2]), null, { padding: -1 }), error: ArgumentError },
-    { what: "three strides", call: () => ops.conv2d(ops.ones([1, 4, 4, 1]), ops.ones([1, 1, 2, 2]), null, { stride: [1, 1, 1] as never }), error: ArgumentError },
-    { what: "no groups", call: () => ops.conv2d(ops.ones([1, 4, 4, 1]), ops.ones([1, 1, 2, 2]), null, { groups: 0 }), error: ArgumentError },
-    { what: "dtypes", call: () => ops.conv2d(ops.ones([1, 4, 4, 1]), ops.ones([1, 1, 2, 2], { dtype: "float64" })), error: DTypeError },
-    { what: "an unknown option", call: () => ops.conv2d(ops.ones([1, 4, 4, 1]), ops.ones([1, 1, 2, 2]), null, { pad: 1 } as never), error: ArgumentError },
+    {
+      what: "an image of rank 3",
+      call: () => ops.conv2d(ops.ones([4, 4, 1]), ops.ones([1, 1, 2, 2])),
+      error: ShapeError,
+    },
+    {
+      what: "a weight of rank 2",
+      call: () => ops.conv2d(ops.ones([1, 4, 4, 1]), ops.ones([1, 1])),
+      error: ShapeError,
+    },
+    {
+      what: "channels",
+      call: () => ops.conv2d(ops.ones([1, 4, 4, 3]), ops.ones([1, 2, 2, 2])),
+      error: ShapeError,
+    },
+    {
+      what: "groups that do not divide out",
+      call: () =>
+        ops.conv2d(ops.ones([1, 4, 4, 4]), ops.ones([3, 2, 2, 2]), null, {
+          groups: 2,
+        }),
+      error: ShapeError,
+    },
+    {
+      what: "a bias of another size",
+      call: () => ops.conv2d(ops.ones([1, 4, 4, 1]), ops.ones([2, 1, 2, 2]), ops.ones([1])),
+      error: ShapeError,
+    },
+    {
+      what: "a kernel larger than the image",
+      call: () => ops.conv2d(ops.ones([1, 2, 2, 1]), ops.ones([1, 1, 3, 3])),
+      error: ShapeError,
+    },
+    {
+      what: "a dilated kernel larger than the image",
+      call: () =>
+        ops.conv2d(ops.ones([1, 4, 4, 1]), ops.ones([1, 1, 3, 3]), null, {
+          dilation: 2,
+        }),
+      error: ShapeError,
+    },
+    {
+      what: "an image without channels",
+      call: () => ops.conv2d(ops.ones([1, 4, 4, 0]), ops.ones([2, 0, 3, 3])),
+      error: ShapeError,
+    },
+    {
+      what: "a kernel without output",
+      call: () => ops.conv2d(ops.ones([1, 4, 4, 2]), ops.ones([0, 2, 3, 3])),
+      error: ShapeError,
+    },
+    {
+      what: "an empty kernel",
+      call: () => ops.conv2d(ops.ones([1, 4, 4, 1]), ops.ones([1, 1, 0, 3])),
+      error: ShapeError,
+    },
+    {
+      what: "stride 0",
+      call: () =>
+        ops.conv2d(ops.ones([1, 4, 4, 1]), ops.ones([1, 1, 2, 2]), null, {
+          stride: 0,
+        }),
+      error: ArgumentError,
+    },
+    {
+      what: "a negative padding",
+      call: () =>
+        ops.conv2d(ops.ones([1, 4, 4, 1]), ops.ones([1, 1, 2, 2]), null, {
+          padding: -1,
+        }),
+      error: ArgumentError,
+    },
+    {
+      what: "three strides",
+      call: () =>
+        ops.conv2d(ops.ones([1, 4, 4, 1]), ops.ones([1, 1, 2, 2]), null, {
+          stride: [1, 1, 1] as never,
+        }),
+      error: ArgumentError,
+    },
+    {
+      what: "no groups",
+      call: () =>
+        ops.conv2d(ops.ones([1, 4, 4, 1]), ops.ones([1, 1, 2, 2]), null, {
+          groups: 0,
+        }),
+      error: ArgumentError,
+    },
+    {
+      what: "dtypes",
+      call: () => ops.conv2d(ops.ones([1, 4, 4, 1]), ops.ones([1, 1, 2, 2], { dtype: "float64" })),
+      error: DTypeError,
+    },
+    {
+      what: "an unknown option",
+      call: () =>
+        ops.conv2d(ops.ones([1, 4, 4, 1]), ops.ones([1, 1, 2, 2]), null, {
+          pad: 1,
+        } as never),
+      error: ArgumentError,
+    },
   ],
 });
 
@@ -278,7 +479,11 @@ interface PoolOptions {
   padding?: Pair;
 }
 /** Windows of a pooling op: `reduce` sees those pixels of each that lie within the image. */
-function poolOf(x: NdArray, options: PoolOptions, reduce: (values: number[], area: number) => number): NdArray {
+function poolOf(
+  x: NdArray,
+  options: PoolOptions,
+  reduce: (values: number[], area: number) => number,
+): NdArray {
   const kernel = pair(options.kernel);
   const [stride, padding] = [pair(options.stride ?? kernel), pair(options.padding ?? 0)];
   const [batch, height, width, channels] = x.shape;
@@ -310,28 +515,69 @@ const POOLS: readonly [shape: readonly number[], options: PoolOptions][] = [
   [[1, 4, 4, 0], { kernel: 2 }],
 ];
 const poolErrors = (op: "avgPool" | "maxPool"): OpRow["errors"] => [
-  { what: "rank 3", call: () => ops[op](ops.ones([4, 4, 1]), { kernel: 2 }), error: ShapeError },
-  { what: "a kernel larger than the image", call: () => ops[op](ops.ones([1, 2, 2, 1]), { kernel: 3 }), error: ShapeError },
-  { what: "padding past half of the kernel", call: () => ops[op](ops.ones([1, 4, 4, 1]), { kernel: 2, padding: 2 }), error: ShapeError },
-  { what: "no kernel", call: () => ops[op](ops.ones([1, 4, 4, 1]), {} as never), error: ArgumentError },
-  { what: "no options", call: () => ops[op](ops.ones([1, 4, 4, 1]), undefined as never), error: ArgumentError },
-  { what: "stride 0", call: () => ops[op](ops.ones([1, 4, 4, 1]), { kernel: 2, stride: 0 }), error: ArgumentError },
-  { what: "a fraction", call: () => ops[op](ops.ones([1, 4, 4, 1]), { kernel: 1.5 }), error: ArgumentError },
-  { what: "an unknown option", call: () => ops[op](ops.ones([1, 4, 4, 1]), { kernel: 2, size: 2 } as never), error: ArgumentError },
+  {
+    what: "rank 3",
+    call: () => ops[op](ops.ones([4, 4, 1]), { kernel: 2 }),
+    error: ShapeError,
+  },
+  {
+    what: "a kernel larger than the image",
+    call: () => ops[op](ops.ones([1, 2, 2, 1]), { kernel: 3 }),
+    error: ShapeError,
+  },
+  {
+    what: "padding past half of the kernel",
+    call: () => ops[op](ops.ones([1, 4, 4, 1]), { kernel: 2, padding: 2 }),
+    error: ShapeError,
+  },
+  {
+    what: "no kernel",
+    call: () => ops[op](ops.ones([1, 4, 4, 1]), {} as never),
+    error: ArgumentError,
+  },
+  {
+    what: "no options",
+    call: () => ops[op](ops.ones([1, 4, 4, 1]), undefined as never),
+    error: ArgumentError,
+  },
+  {
+    what: "stride 0",
+    call: () => ops[op](ops.ones([1, 4, 4, 1]), { kernel: 2, stride: 0 }),
+    error: ArgumentError,
+  },
+  {
+    what: "a fraction",
+    call: () => ops[op](ops.ones([1, 4, 4, 1]), { kernel: 1.5 }),
+    error: ArgumentError,
+  },
+  {
+    what: "an unknown option",
+    call: () => ops[op](ops.ones([1, 4, 4, 1]), { kernel: 2, size: 2 } as never),
+    error: ArgumentError,
+  },
 ];
 const avgPool = row<[PoolOptions]>({
   op: "avgPool",
   reference: ([x], options) => poolOf(x, options, (values, area) => total(values) / area),
-  cases: POOLS.map(([shape, options]) => ({ inputs: [{ shape }], extra: [options] })),
+  cases: POOLS.map(([shape, options]) => ({
+    inputs: [{ shape }],
+    extra: [options],
+  })),
   dtypes: FLOATS,
   // two more roundings for the products with rounded weights
-  tolerance: { ulp: 1, terms: (_, { kernel }: PoolOptions) => pair(kernel)[0] * pair(kernel)[1] + 2 },
+  tolerance: {
+    ulp: 1,
+    terms: (_, { kernel }: PoolOptions) => pair(kernel)[0] * pair(kernel)[1] + 2,
+  },
   errors: poolErrors("avgPool"),
 });
 const maxPool = row<[PoolOptions]>({
   op: "maxPool",
   reference: ([x], options) => poolOf(x, options, (values) => Math.max(...values)),
-  cases: POOLS.map(([shape, options]) => ({ inputs: [{ shape, domain: "distinct" }], extra: [options] })),
+  cases: POOLS.map(([shape, options]) => ({
+    inputs: [{ shape, domain: "distinct" }],
+    extra: [options],
+  })),
   dtypes: FLOATS,
   errors: poolErrors("maxPool"),
 });
@@ -344,7 +590,8 @@ const adaptiveAvgPool2d = row<[size: Pair]>({
     return build([batch, ...out, channels], ([b, i, j, c]) => {
       const values: number[] = [];
       for (let y = Math.floor((i * height) / out[0]); y < Math.ceil(((i + 1) * height) / out[0]); y++)
-        for (let z = Math.floor((j * width) / out[1]); z < Math.ceil(((j + 1) * width) / out[1]); z++) values.push(at(x, b, y, z, c));
+        for (let z = Math.floor((j * width) / out[1]); z < Math.ceil(((j + 1) * width) / out[1]); z++)
+          values.push(at(x, b, y, z, c));
       return total(values) / values.length;
     });
   },
@@ -353,25 +600,60 @@ const adaptiveAvgPool2d = row<[size: Pair]>({
       [[1, 1, 1, 1], 1],
       [[1, 4, 4, 2], 2],
       [[1, 5, 3, 2], 2],
-      [[1, 5, 4, 1], [3, 2]],
+      [
+        [1, 5, 4, 1],
+        [3, 2],
+      ],
       [[1, 3, 3, 1], 5],
-      [[2, 2, 3, 2], [1, 4]],
+      [
+        [2, 2, 3, 2],
+        [1, 4],
+      ],
       [[2, 7, 7, 33], 1],
-      [[1, 14, 13, 65], [7, 5]],
+      [
+        [1, 14, 13, 65],
+        [7, 5],
+      ],
       [[1, 8, 8, 3], 8],
-      [[2, 31, 33, 4], [2, 2]],
+      [
+        [2, 31, 33, 4],
+        [2, 2],
+      ],
       [[0, 3, 3, 2], 2],
       [[1, 3, 3, 0], 2],
     ] as [number[], Pair][]
   ).map(([shape, size]): Case<[Pair]> => ({ inputs: [{ shape }], extra: [size] })),
   dtypes: FLOATS,
-  tolerance: { ulp: 1, terms: ([[, height, width]]) => Math.max(4, height * width) },
+  tolerance: {
+    ulp: 1,
+    terms: ([[, height, width]]) => Math.max(4, height * width),
+  },
   errors: [
-    { what: "rank 3", call: () => ops.adaptiveAvgPool2d(ops.ones([4, 4, 1]), 2), error: ShapeError },
-    { what: "an empty image", call: () => ops.adaptiveAvgPool2d(ops.ones([1, 0, 4, 1]), 2), error: ShapeError },
-    { what: "size 0", call: () => ops.adaptiveAvgPool2d(ops.ones([1, 4, 4, 1]), 0), error: ArgumentError },
-    { what: "no size", call: () => ops.adaptiveAvgPool2d(ops.ones([1, 4, 4, 1]), undefined as never), error: ArgumentError },
-    { what: "a size past the largest", call: () => ops.adaptiveAvgPool2d(ops.ones([1, 4, 4, 1]), 2 ** 31), error: ArgumentError },
+    {
+      what: "rank 3",
+      call: () => ops.adaptiveAvgPool2d(ops.ones([4, 4, 1]), 2),
+      error: ShapeError,
+    },
+    {
+      what: "an empty image",
+      call: () => ops.adaptiveAvgPool2d(ops.ones([1, 0, 4, 1]), 2),
+      error: ShapeError,
+    },
+    {
+      what: "size 0",
+      call: () => ops.adaptiveAvgPool2d(ops.ones([1, 4, 4, 1]), 0),
+      error: ArgumentError,
+    },
+    {
+      what: "no size",
+      call: () => ops.adaptiveAvgPool2d(ops.ones([1, 4, 4, 1]), undefined as never),
+      error: ArgumentError,
+    },
+    {
+      what: "a size past the largest",
+      call: () => ops.adaptiveAvgPool2d(ops.ones([1, 4, 4, 1]), 2 ** 31),
+      error: ArgumentError,
+    },
   ],
 });
 
@@ -396,7 +678,8 @@ const interpolate = row<[InterpolateOptions]>({
     const [batch, height, width, channels] = x.shape;
     return build([batch, ...out, channels], ([b, i, j, c]) => {
       let sum = 0;
-      for (const [y, p] of sources(i, height, out[0], mode)) for (const [z, q] of sources(j, width, out[1], mode)) sum += p * q * at(x, b, y, z, c);
+      for (const [y, p] of sources(i, height, out[0], mode))
+        for (const [z, q] of sources(j, width, out[1], mode)) sum += p * q * at(x, b, y, z, c);
       return sum;
     });
   },
@@ -404,13 +687,25 @@ const interpolate = row<[InterpolateOptions]>({
     [
       [[1, 1, 1, 1], 3],
       [[1, 2, 2, 1], 4],
-      [[1, 2, 3, 2], [3, 2]],
+      [
+        [1, 2, 3, 2],
+        [3, 2],
+      ],
       [[1, 4, 4, 2], 2],
-      [[1, 3, 5, 1], [7, 4]],
+      [
+        [1, 3, 5, 1],
+        [7, 4],
+      ],
       [[2, 3, 3, 2], 3],
-      [[1, 7, 9, 33], [13, 5]],
+      [
+        [1, 7, 9, 33],
+        [13, 5],
+      ],
       [[1, 14, 14, 3], 31],
-      [[2, 33, 31, 2], [16, 8]],
+      [
+        [2, 33, 31, 2],
+        [16, 8],
+      ],
       [[0, 3, 3, 2], 2],
       [[1, 3, 3, 0], 2],
     ] as [number[], Pair][]
@@ -422,13 +717,54 @@ const interpolate = row<[InterpolateOptions]>({
   dtypes: FLOATS,
   tolerance: { terms: () => 8 },
   errors: [
-    { what: "rank 3", call: () => ops.interpolate(ops.ones([4, 4, 1]), { size: 2 }), error: ShapeError },
-    { what: "an empty image", call: () => ops.interpolate(ops.ones([1, 4, 0, 1]), { size: 2 }), error: ShapeError },
-    { what: "size 0", call: () => ops.interpolate(ops.ones([1, 4, 4, 1]), { size: 0 }), error: ArgumentError },
-    { what: "no options", call: () => ops.interpolate(ops.ones([1, 4, 4, 1]), undefined as never), error: ArgumentError },
-    { what: "a mode of another name", call: () => ops.interpolate(ops.ones([1, 4, 4, 1]), { size: 2, mode: "bicubic" as never }), error: ArgumentError },
-    { what: "an unknown option", call: () => ops.interpolate(ops.ones([1, 4, 4, 1]), { size: 2, alignCorners: true } as never), error: ArgumentError },
+    {
+      what: "rank 3",
+      call: () => ops.interpolate(ops.ones([4, 4, 1]), { size: 2 }),
+      error: ShapeError,
+    },
+    {
+      what: "an empty image",
+      call: () => ops.interpolate(ops.ones([1, 4, 0, 1]), { size: 2 }),
+      error: ShapeError,
+    },
+    {
+      what: "size 0",
+      call: () => ops.interpolate(ops.ones([1, 4, 4, 1]), { size: 0 }),
+      error: ArgumentError,
+    },
+    {
+      what: "no options",
+      call: () => ops.interpolate(ops.ones([1, 4, 4, 1]), undefined as never),
+      error: ArgumentError,
+    },
+    {
+      what: "a mode of another name",
+      call: () =>
+        ops.interpolate(ops.ones([1, 4, 4, 1]), {
+          size: 2,
+          mode: "bicubic" as never,
+        }),
+      error: ArgumentError,
+    },
+    {
+      what: "an unknown option",
+      call: () =>
+        ops.interpolate(ops.ones([1, 4, 4, 1]), {
+          size: 2,
+          alignCorners: true,
+        } as never),
+      error: ArgumentError,
+    },
   ],
 });
 
-export const products: OpRow[] = [matmul, linear, groupedLinear, conv2d, avgPool, maxPool, adaptiveAvgPool2d, interpolate];
+export const products: OpRow[] = [
+  matmul,
+  linear,
+  groupedLinear,
+  conv2d,
+  avgPool,
+  maxPool,
+  adaptiveAvgPool2d,
+  interpolate,
+];

@@ -9,7 +9,13 @@ import type { Random } from "../../helpers/random.js";
  * `distinct` 0.1 apart from each other, `unit` within [0, 1], or a function of the element's place. For integer dtypes they
  * become small whole numbers.
  */
-export type Domain = "normal" | "positive" | "nonzero" | "distinct" | "unit" | ((random: Random, k: number) => number);
+export type Domain =
+  | "normal"
+  | "positive"
+  | "nonzero"
+  | "distinct"
+  | "unit"
+  | ((random: Random, k: number) => number);
 
 export interface InputSpec {
   shape: readonly number[];
