@@ -55,7 +55,12 @@ class Pool {
     }
     condition_.notify_all();
     work();
-    while (busy_.load(std::memory_order_acquire) > 0) relax();
+    for (int spin = 0; busy_.load(std::memory_order_acquire) > 0; spin++) {
+      if (spin < kSpins)
+        relax();
+      else  // a worker lost its core to another program: let it have ours
+        std::this_thread::yield();
+    }
     if (error_) std::rethrow_exception(std::exchange(error_, nullptr));
   }
 
