@@ -5,7 +5,6 @@
 namespace qm::cpu::QM_ISA {
 
 #include "formulas/elementwise.h"
-#include "formulas/math.h"
 
 namespace {
 

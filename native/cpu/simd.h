@@ -1,8 +1,7 @@
 // One vector type per element type, as wide as the instruction set has. Built on the compilers' vector
-// extensions, so
-// + - * / and comparisons work on it as on a scalar, and `mask ? a : b` selects lanes. Only `mul_add` needs
-// more: the build forbids contraction (-ffp-contract=off), and says itself where a multiply and an add are
-// one.
+// extensions, so + - * / and comparisons work on it as on a scalar, and `mask ? a : b` selects lanes. Only
+// `mul_add` needs more: the build forbids contraction (-ffp-contract=off), and a fused multiply-add is
+// written where one is meant.
 #pragma once
 #include <cmath>
 #include <cstdint>
@@ -64,18 +63,62 @@ template <class T>
 QM_INLINE void store(T* p, Vec<T> v) {
   std::memcpy(p, &v, sizeof(v));
 }
-/// The first n lanes; the rest are zero.
+// Masked loads and stores where there are any. Not under a sanitizer, which does not see them.
+#if defined(__AVX512F__) && !QM_SANITIZED
+#define QM_MASKED_AVX512 1
+#elif defined(__AVX2__) && !QM_SANITIZED
+#define QM_MASKED_AVX2 1
+#endif
+
+#if QM_MASKED_AVX2
+/// All bits of the first n lanes.
+template <class T>
+QM_INLINE __m256i first_lanes(int64_t n) {
+  if constexpr (sizeof(T) == 4)
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(n)),
+                              _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+  else
+    return _mm256_cmpgt_epi64(_mm256_set1_epi64x(n), _mm256_setr_epi64x(0, 1, 2, 3));
+}
+#endif
+
+/// The first n lanes, n from 1; the rest are zero.
 template <class T>
 QM_INLINE Vec<T> load_n(const T* p, int64_t n) {
   if (n >= kLanes<T>) return load(p);
+#if QM_MASKED_AVX512
+  if constexpr (sizeof(T) == 4)
+    return (Vec<T>)_mm512_maskz_loadu_epi32(static_cast<__mmask16>((1u << n) - 1), p);
+  else
+    return (Vec<T>)_mm512_maskz_loadu_epi64(static_cast<__mmask8>((1u << n) - 1), p);
+#elif QM_MASKED_AVX2
+  if constexpr (sizeof(T) == 4)
+    return (Vec<T>)_mm256_maskload_epi32(reinterpret_cast<const int*>(p), first_lanes<T>(n));
+  else
+    return (Vec<T>)_mm256_maskload_epi64(reinterpret_cast<const long long*>(p), first_lanes<T>(n));
+#else
   Vec<T> v = {};
   std::memcpy(&v, p, static_cast<size_t>(n) * sizeof(T));
   return v;
+#endif
 }
+/// Writes the first n lanes, n from 1.
 template <class T>
 QM_INLINE void store_n(T* p, Vec<T> v, int64_t n) {
   if (n >= kLanes<T>) return store(p, v);
+#if QM_MASKED_AVX512
+  if constexpr (sizeof(T) == 4)
+    _mm512_mask_storeu_epi32(p, static_cast<__mmask16>((1u << n) - 1), (__m512i)v);
+  else
+    _mm512_mask_storeu_epi64(p, static_cast<__mmask8>((1u << n) - 1), (__m512i)v);
+#elif QM_MASKED_AVX2
+  if constexpr (sizeof(T) == 4)
+    _mm256_maskstore_epi32(reinterpret_cast<int*>(p), first_lanes<T>(n), (__m256i)v);
+  else
+    _mm256_maskstore_epi64(reinterpret_cast<long long*>(p), first_lanes<T>(n), (__m256i)v);
+#else
   std::memcpy(p, &v, static_cast<size_t>(n) * sizeof(T));
+#endif
 }
 template <class T>
 QM_INLINE Vec<T> splat(T x) {

@@ -1,5 +1,7 @@
 // Elementwise functions and their derivatives, each once. `forward(x)`; `backward(v, dy)` where v is x or y,
-// as the op's declaration in lib/ops saves. Included inside a device's namespace after formulas/math.h.
+// as the op's declaration in lib/ops saves. Included inside a device's namespace, as formulas/math.h is.
+
+#include "formulas/math.h"
 
 #define QM_FORMULA(Name, forward_expression, backward_expression) \
   struct Name {                                                   \

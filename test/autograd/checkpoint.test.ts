@@ -8,10 +8,10 @@ import { leakFree, thrown } from "../helpers/leaks.js";
 const test = suite("checkpoint");
 const gradOf = (t: Tensor): Float64Array => values(t.grad as Tensor);
 
-/** Eight layers that each save what they need; `wrap` may checkpoint them. */
+/** Sixteen layers that each save what they need; `wrap` may checkpoint them. */
 function network(x: Tensor, w: Tensor, wrap: (fn: (x: Tensor) => Tensor, x: Tensor) => Tensor): Tensor {
   let y = x;
-  for (let k = 0; k < 8; k++) y = wrap((h) => scope(() => dropout(gelu(tanh(matmul(h, w))), 0.3)), y);
+  for (let k = 0; k < 16; k++) y = wrap((h) => scope(() => dropout(gelu(tanh(matmul(h, w))), 0.3)), y);
   return sum(mul(y, y));
 }
 const plain = (fn: (x: Tensor) => Tensor, x: Tensor) => fn(x);

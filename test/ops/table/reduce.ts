@@ -252,9 +252,11 @@ const rows: Case<AxisExtra>[] = [
   ]),
   { inputs: [{ shape: [3, 1000] }] },
   {
+    // one entry takes all: its gradient is a difference of equal numbers, of which float32 keeps nothing
     inputs: [{ shape: [4, 9], domain: (random) => random.between(-500, 500) }],
+    gradcheck: false,
   },
-  { inputs: [{ shape: [4, 9], domain: (random) => random.between(1e4, 2e4) }] },
+  { inputs: [{ shape: [4, 9], domain: (random) => random.between(1e4, 2e4) }], gradcheck: false },
 ];
 function softmaxRow(op: "softmax" | "logSoftmax", f: (row: number[]) => number[]): OpRow {
   return row<AxisExtra>({
