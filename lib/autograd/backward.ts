@@ -1,5 +1,5 @@
 import { isFloat } from "../tensor/dtype.js";
-import { scope } from "../tensor/scope.js";
+import { currentScope, scope } from "../tensor/scope.js";
 import { sameShape } from "../tensor/shape.js";
 import { describe, isShared, isTensor, requireTensor, Tensor } from "../tensor/tensor.js";
 import { requireOptions } from "../util/check.js";
@@ -62,7 +62,11 @@ export function grad(
     wanted.set(nodeOf(input) ?? input, null);
   }
   walk("grad", output, options.gradient, options.retainGraph ?? false, wanted);
-  return inputs.map((input) => wanted.get(nodeOf(input) ?? input) as Tensor | null);
+  return inputs.map((input) => {
+    const gradient = wanted.get(nodeOf(input) ?? input) as Tensor | null;
+    gradient?.moveTo(currentScope()); // on the way it was nobody's
+    return gradient;
+  });
 }
 
 /** Gradients on their way to nodes, each owned here and counted, since a rule may return one tensor for several inputs. */
@@ -189,7 +193,7 @@ function deliver(
   wanted: Map<Tensor | Node, Tensor | null> | null,
 ): void {
   if (edge instanceof Node) pending.push(edge, dx);
-  else if (!isTensor(edge) || (wanted && !wanted.has(edge))) pending.drop(dx);
+  else if (!isTensor(edge) || edge.disposed || (wanted && !wanted.has(edge))) pending.drop(dx);
   else {
     const before = wanted ? wanted.get(edge) : edge.grad;
     let total: Tensor;

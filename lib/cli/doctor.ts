@@ -14,7 +14,7 @@ export function addDoctor(program: Command): void {
     .description("what was found on this machine, what is used, and why")
     .action(() => {
       const { platform, cpu, cores, threads } = environment();
-      const say = (what: string, text: string) => console.log(`${what.padEnd(16)} ${text}`);
+      const say = (what: string, text: string) => console.log(`${what.padEnd(18)} ${text}`);
       say("quadmamba", `${packageVersion()}, Node ${process.versions.node}, ${platform}`);
       say(
         "addon",
@@ -32,7 +32,7 @@ export function addDoctor(program: Command): void {
       say("device cpu", `works: ${selfTest()}`);
       say("device cuda", "not there: this version has no CUDA backend");
       say("images", `sharp ${sharp.versions.sharp}, libvips ${sharp.versions.vips}`);
-      for (const name of ["mnist", "fashion-mnist"]) say(`data ${name}`.slice(0, 16), dataStatus(name));
+      for (const name of ["mnist", "fashion-mnist"]) say(`data ${name}`, dataStatus(name));
     });
 }
 

@@ -9,6 +9,7 @@ import { percent } from "../train/console_report.js";
 import { rank } from "../train/evaluate.js";
 import { loadCheckpoint, modelOf } from "../train/index.js";
 import { FileError } from "../util/errors.js";
+import { wholeNumber } from "./options.js";
 
 /** Decoding more would take gigabytes: the limit that Pillow warns at. */
 const MAX_PIXELS = 89_478_485;
@@ -19,7 +20,7 @@ export function addPredict(program: Command): void {
     .description("the most probable classes of image files")
     .argument("<checkpoint>", "last.safetensors or best.safetensors of a run")
     .argument("<images...>", "files of any format that sharp reads (JPEG, PNG, WebP, TIFF, SVG, ...)")
-    .option("--top <n>", "classes to show", Number, 3)
+    .option("--top <n>", "classes to show", wholeNumber(1), 3)
     .option("--invert", "for dark drawings on white paper: MNIST and Fashion-MNIST are light on black")
     .addHelpText("after", "\nExample:\n  quadmamba predict runs/mnist-1/best.safetensors seven.png --invert")
     .action(async (path: string, images: string[], options: { top: number; invert?: boolean }) => {
@@ -28,13 +29,11 @@ export function addPredict(program: Command): void {
       for (const file of images) {
         try {
           const pixels = await decode(file, checkpoint, options.invert ?? false);
-          const { size } = checkpoint.prepare;
           const data = {
             images: pixels,
             labels: new Uint8Array(1),
             count: 1,
-            height: size,
-            width: size,
+            ...checkpoint.image,
             channels: checkpoint.model.inChannels,
           };
           const probabilities = scope(() =>
@@ -57,26 +56,25 @@ export function addPredict(program: Command): void {
     });
 }
 
-/** An image as the model's square of bytes: fitted whole, on black. */
-async function decode(file: string, { prepare, model }: Checkpoint, invert: boolean): Promise<Uint8Array> {
+/** An image as bytes of the size of the training data, fitted whole, on black; what follows is as in evaluation. */
+async function decode(
+  file: string,
+  { image: { height, width }, model }: Checkpoint,
+  invert: boolean,
+): Promise<Uint8Array> {
   try {
     let image = sharp(file, { limitInputPixels: MAX_PIXELS })
       .rotate()
       .flatten({ background: invert ? "white" : "black" });
     image = model.inChannels === 1 ? image.greyscale() : image.toColourspace("srgb");
     if (invert) image = image.negate({ alpha: false });
-    const square = {
-      width: prepare.size,
-      height: prepare.size,
-      fit: "contain",
-      background: "black",
-    } as const;
+    const frame = { width, height, fit: "contain", background: "black" } as const;
     const { data, info } = await sharp(await image.png().toBuffer())
-      .resize(square)
+      .resize(frame)
       .raw()
       .toBuffer({ resolveWithObject: true });
-    const pixels = new Uint8Array(prepare.size * prepare.size * model.inChannels);
-    for (let k = 0; k < prepare.size * prepare.size; k++)
+    const pixels = new Uint8Array(height * width * model.inChannels);
+    for (let k = 0; k < height * width; k++)
       for (let c = 0; c < model.inChannels; c++)
         pixels[k * model.inChannels + c] = data[k * info.channels + Math.min(c, info.channels - 1)];
     return pixels;

@@ -1,7 +1,7 @@
 /** Functions of two tensors with NumPy broadcasting. A number takes the dtype of the tensor beside it. */
 import { type DType, isFloat } from "../tensor/dtype.js";
 import { broadcastShapes } from "../tensor/shape.js";
-import { isTensor, type Tensor } from "../tensor/tensor.js";
+import { isTensor, requireTensor, type Tensor } from "../tensor/tensor.js";
 import { ArgumentError, DTypeError, show } from "../util/errors.js";
 import { full } from "./create.js";
 import { defineOp, launch, requireFloat, requireSameDType, type Saved } from "./define.js";
@@ -162,5 +162,5 @@ const whereOp = defineOp({
 });
 /** condition ? a : b, all three broadcast. */
 export function where(condition: Tensor, a: Operand, b: Operand): Tensor {
-  return whereOp([condition, ...operands("where", a, b)]);
+  return whereOp([requireTensor("where", "condition", condition), ...operands("where", a, b)]);
 }

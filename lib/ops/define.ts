@@ -4,10 +4,19 @@
  */
 import { gradEnabled } from "../autograd/mode.js";
 import { type Edge, Node, nodeOf } from "../autograd/node.js";
-import { runKernel } from "../native/launch.js";
-import { DTYPES, type DType, isFloat } from "../tensor/dtype.js";
-import type { Shape } from "../tensor/shape.js";
-import { type Device, deviceCode, isTensor, retain, Tensor, type TensorSpec } from "../tensor/tensor.js";
+import { type OutputSpec, runKernel } from "../native/launch.js";
+import { DTYPES, type DType, isFloat, requireDType } from "../tensor/dtype.js";
+import { requireShape, type Shape } from "../tensor/shape.js";
+import {
+  type Device,
+  deviceCode,
+  isTensor,
+  requireDevice,
+  retain,
+  Tensor,
+  type TensorSpec,
+} from "../tensor/tensor.js";
+import { requireFunction } from "../util/check.js";
 import {
   ArgumentError,
   AutogradError,
@@ -56,17 +65,47 @@ export function launch(
   outputs: readonly TensorSpec[],
   attrs: number[] = [],
 ): Tensor[] {
-  const handles = runKernel(
-    kernel,
-    inputs.map((t) => (t ? t.handle(kernel) : -1)),
-    outputs.map((spec) => ({
-      dtype: DTYPES[spec.dtype].code,
-      device: deviceCode(spec.device),
-      shape: spec.shape,
-    })),
-    attrs,
-  );
+  requireCall(kernel, inputs, outputs, attrs);
+  // loops, as map() would pass over holes
+  const ids: number[] = [];
+  for (const t of inputs) ids.push(handleOf(kernel, t));
+  const specs: OutputSpec[] = [];
+  for (const spec of outputs) specs.push(outputOf(kernel, spec));
+  const handles = runKernel(kernel, ids, specs, attrs);
   return handles.map((handle, k) => new Tensor(handle, outputs[k]));
+}
+
+function requireCall(kernel: unknown, inputs: unknown, outputs: unknown, attrs: unknown): void {
+  if (typeof kernel !== "string" || kernel === "")
+    throw new ArgumentError("launch", "kernel is not valid", "a name", show(kernel));
+  for (const list of [inputs, outputs, attrs])
+    if (!Array.isArray(list))
+      throw new ArgumentError("launch", `arguments of ${kernel} are not valid`, "arrays", show(list));
+  for (const value of attrs as unknown[])
+    if (typeof value !== "number")
+      throw new ArgumentError("launch", `an attribute of ${kernel} is not valid`, "a number", show(value));
+}
+
+/** -1 for an optional input that is absent. */
+function handleOf(kernel: string, t: Input): number {
+  if (t === null) return -1;
+  if (!isTensor(t))
+    throw new ArgumentError("launch", `an input of ${kernel} is not a tensor`, "a Tensor or null", show(t));
+  return t.handle(kernel);
+}
+function outputOf(kernel: string, spec: TensorSpec): OutputSpec {
+  if (spec === null || typeof spec !== "object")
+    throw new ArgumentError(
+      "launch",
+      `an output of ${kernel} is not valid`,
+      "{shape, dtype, device}",
+      show(spec),
+    );
+  return {
+    dtype: DTYPES[requireDType("launch", spec.dtype)].code,
+    device: deviceCode(requireDevice("launch", spec.device)),
+    shape: requireShape("launch", spec.shape),
+  };
 }
 
 /** Runs a kernel that writes into live tensors. */
@@ -86,6 +125,7 @@ export function launchInto(
 
 /** The function that applies an op to its inputs; null stands for an optional input that is absent. */
 export function defineOp<A = void>(op: OpDefinition<A>): (inputs: readonly Input[], attrs: A) => Tensor {
+  requireDefinition(op);
   const saveInputs = op.saves?.inputs ?? [];
   return (inputs, attrs) => {
     // Absent inputs stay null at run time; definitions that have optional inputs ask for them.
@@ -135,6 +175,20 @@ export function defineOp<A = void>(op: OpDefinition<A>): (inputs: readonly Input
     output.requiresGrad = true;
     return output;
   };
+}
+
+function requireDefinition(op: OpDefinition<never>): void {
+  if (op === null || typeof op !== "object" || typeof op.name !== "string" || op.name === "")
+    throw new ArgumentError(
+      "defineOp",
+      "the definition is not valid",
+      "an object with a name, infer and forward",
+      show(op),
+    );
+  for (const key of ["infer", "forward"] as const)
+    requireFunction("defineOp", `${key} of ${op.name}`, op[key]);
+  for (const key of ["backward", "macs"] as const)
+    if (op[key] !== undefined) requireFunction("defineOp", `${key} of ${op.name}`, op[key]);
 }
 
 /** Native errors name the kernel; users know the op. */

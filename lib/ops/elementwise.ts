@@ -1,6 +1,6 @@
 /** Functions of one tensor, element by element. Each line is one op: its formula lives in native/formulas/elementwise.h. */
 import { isFloat } from "../tensor/dtype.js";
-import type { Tensor } from "../tensor/tensor.js";
+import { requireTensor, type Tensor } from "../tensor/tensor.js";
 import { ArgumentError, DTypeError, show } from "../util/errors.js";
 import { defineOp, launch, requireFloat } from "./define.js";
 
@@ -14,7 +14,7 @@ function elementwise(name: string, kernel: string, saves: "x" | "y"): (x: Tensor
     backward: (dy, { inputs, output }) =>
       launch(`${kernel}_bwd`, [saves === "x" ? inputs[0] : output, dy], [dy]),
   });
-  return (x) => op([x]);
+  return (x) => op([requireTensor(name, "input", x)]);
 }
 
 /** e^x */
@@ -56,7 +56,7 @@ const absOp = defineOp({
 });
 /** |x|; its gradient at 0 is 0. */
 export function abs(x: Tensor): Tensor {
-  return absOp([x]);
+  return absOp([requireTensor("abs", "input", x)]);
 }
 
 const negOp = defineOp({
@@ -70,7 +70,7 @@ const negOp = defineOp({
 });
 /** -x */
 export function neg(x: Tensor): Tensor {
-  return negOp([x]);
+  return negOp([requireTensor("neg", "input", x)]);
 }
 
 const clampOp = defineOp<{ low: number; high: number }>({
@@ -82,6 +82,7 @@ const clampOp = defineOp<{ low: number; high: number }>({
 });
 /** min(max(x, low), high); the gradient passes where low <= x <= high. Either bound may be infinite. */
 export function clamp(x: Tensor, low: number, high: number): Tensor {
+  requireTensor("clamp", "input", x);
   for (const bound of [low, high])
     if (typeof bound !== "number" || Number.isNaN(bound))
       throw new ArgumentError("clamp", "a bound is not valid", "a number", show(bound));

@@ -4,6 +4,7 @@
  * scores 1 per element; the quadrant mask 1 per token. Everything else counts nothing.
  */
 import { AsyncLocalStorage } from "node:async_hooks";
+import { requireFunction } from "../util/check.js";
 
 interface Profile {
   /** Dotted name of the module that is running. */
@@ -34,6 +35,7 @@ export function inModule<R>(name: string, fn: () => R): R {
 
 /** Multiply-accumulates of everything that `fn` runs, by the dotted name of the module; "" is outside of all. */
 export function profileMacs(fn: () => unknown): Map<string, number> {
+  requireFunction("profileMacs", "callback", fn);
   const profile: Profile = { module: "", byModule: new Map() };
   active.run(profile, fn);
   return profile.byModule;

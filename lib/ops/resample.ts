@@ -128,7 +128,7 @@ const adaptiveAvgPoolOp = resampler("adaptiveAvgPool2d");
 export function adaptiveAvgPool2d(x: Tensor, size: number | [number, number]): Tensor {
   const op = "adaptiveAvgPool2d";
   requireImages(op, x);
-  const out = requirePair(op, "size", size, 1);
+  const out = requireSize(op, size);
   requireNonEmpty(op, x);
   const taps = (k: 0 | 1): Taps => {
     const n = x.shape[k + 1];
@@ -142,6 +142,16 @@ export function adaptiveAvgPool2d(x: Tensor, size: number | [number, number]): T
     });
   };
   return adaptiveAvgPoolOp(x, { rows: taps(0), columns: taps(1) });
+}
+
+/** The largest height or width of a result: its tables are JavaScript arrays. */
+const MAX_SIDE = 2 ** 20;
+
+function requireSize(op: string, size: unknown): [number, number] {
+  const out = requirePair(op, "size", size, 1);
+  if (Math.max(...out) > MAX_SIDE)
+    throw new ShapeError(op, "size is too large", `at most ${MAX_SIDE}`, show(size));
+  return out;
 }
 
 function requireNonEmpty(op: string, x: Tensor): void {
@@ -163,7 +173,7 @@ export function interpolate(x: Tensor, options: InterpolateOptions): Tensor {
   const op = "interpolate";
   requireImages(op, x);
   requireOptions(op, options ?? null, ["size", "mode"]);
-  const out = requirePair(op, "size", options.size, 1);
+  const out = requireSize(op, options.size);
   const mode = requireOneOf(op, "mode", options.mode ?? "nearest", ["nearest", "bilinear"]);
   requireNonEmpty(op, x);
   const taps = (k: 0 | 1): Taps => {

@@ -220,7 +220,7 @@ export function split(x: Tensor, parts: number | readonly number[], axis = 0): T
   let sizes: readonly number[];
   if (Array.isArray(parts)) sizes = parts.map((part) => requireInteger(op, "a size", part, 0));
   else {
-    const n = requireInteger(op, "parts", parts, 1);
+    const n = requireInteger(op, "parts", parts, 1, 2 ** 20);
     if (dim % n !== 0)
       throw new ShapeError(op, "pieces would differ in size", `a divisor of ${dim}`, show(n));
     sizes = new Array<number>(n).fill(dim / n);

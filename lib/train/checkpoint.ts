@@ -1,16 +1,31 @@
+import { createHash } from "node:crypto";
+import { z } from "zod";
 import type { Preparation } from "../data/index.js";
 import { loadSafetensors, saveSafetensors } from "../io/safetensors.js";
-import type { QuadMambaConfig } from "../models/quadmamba/config.js";
+import { type QuadMambaConfig, resolveConfig } from "../models/quadmamba/config.js";
 import { createQuadMamba, type QuadMamba } from "../models/quadmamba/model.js";
 import type { AdamW } from "../optim/index.js";
 import { defaultGenerator } from "../tensor/random.js";
 import type { Tensor } from "../tensor/tensor.js";
 import { FileError } from "../util/errors.js";
-import type { TrainConfig } from "./config.js";
+import { resolveTrainConfig, type TrainConfig } from "./config.js";
+
+const count = z.number().int().min(0);
+const STATE = z.strictObject({
+  step: count,
+  draws: count,
+  epochLoss: z.number(),
+  epochCorrect: count,
+  bestAccuracy: z.number(),
+});
+const PREPARE = z.strictObject({ size: count.min(8), mean: z.number(), std: z.number().positive() });
+const IMAGE = z.strictObject({ height: count.min(1), width: count.min(1) });
+const CLASSES = z.array(z.string()).min(1);
 
 const FORMAT = "quadmamba checkpoint 1";
 const MODEL = "model.";
 const OPTIMIZER = "optimizer.";
+const CHECKSUM = "sha256";
 
 /** Where a run stands: with the tensors, all that the next step depends on. */
 export interface RunState {
@@ -28,6 +43,8 @@ export interface Checkpoint {
   config: TrainConfig;
   model: QuadMambaConfig;
   prepare: Preparation;
+  /** The data's own size, in pixels. */
+  image: { height: number; width: number };
   classes: readonly string[];
   state: RunState;
   tensors: Map<string, Tensor>;
@@ -38,32 +55,38 @@ export function saveCheckpoint(
   path: string,
   model: QuadMamba,
   optimizer: AdamW,
-  facts: {
-    config: TrainConfig;
-    prepare: Preparation;
-    classes: readonly string[];
-    state: RunState;
-  },
+  facts: Pick<Checkpoint, "config" | "prepare" | "image" | "classes" | "state">,
 ): void {
   const tensors = new Map<string, Tensor>();
   for (const [name, t] of model.stateDict()) tensors.set(MODEL + name, t);
   for (const [name, t] of optimizer.stateDict()) tensors.set(OPTIMIZER + name, t);
-  const text = Object.entries({ ...facts, model: model.config }).map(([key, value]) => [
-    key,
-    JSON.stringify(value),
-  ]);
-  saveSafetensors(path, tensors, {
-    format: FORMAT,
-    ...Object.fromEntries(text),
-  });
+  const fields = Object.entries({ ...facts, model: model.config });
+  const metadata = new Map(fields.map(([key, value]) => [key, JSON.stringify(value)]));
+  metadata.set("format", FORMAT);
+  saveSafetensors(path, tensors, metadata.set(CHECKSUM, checksum(tensors, metadata)));
 }
 
-/** @throws {FileError} naming the path, if the file is damaged or no checkpoint */
+/** SHA-256 over all that a file holds but itself, in the order of names. */
+function checksum(tensors: ReadonlyMap<string, Tensor>, metadata: ReadonlyMap<string, string>): string {
+  const hash = createHash("sha256");
+  for (const key of [...metadata.keys()].sort())
+    if (key !== CHECKSUM) hash.update(JSON.stringify([key, metadata.get(key)]));
+  for (const name of [...tensors.keys()].sort()) {
+    const t = tensors.get(name) as Tensor;
+    const { buffer, byteOffset, byteLength } = t.toTypedArray();
+    hash
+      .update(JSON.stringify([name, t.dtype, t.shape]))
+      .update(new Uint8Array(buffer, byteOffset, byteLength));
+  }
+  return hash.digest("hex");
+}
+
+/** @throws {FileError} naming the path, if a single bit of the file is damaged, or it is no checkpoint */
 export function loadCheckpoint(path: string): Checkpoint {
   const { tensors, metadata } = loadSafetensors(path);
-  const field = (key: string) => {
+  const field = <T>(key: string, parse: (value: unknown) => T): T => {
     try {
-      return JSON.parse(metadata.get(key) ?? "");
+      return parse(JSON.parse(metadata.get(key) ?? ""));
     } catch {
       throw new FileError(
         "loadCheckpoint",
@@ -80,12 +103,18 @@ export function loadCheckpoint(path: string): Checkpoint {
         FORMAT,
         metadata.get("format") ?? "no format",
       );
+    if (metadata.get(CHECKSUM) !== checksum(tensors, metadata))
+      throw new FileError(
+        "loadCheckpoint",
+        `${path}: is damaged: its contents do not have the checksum that it names`,
+      );
     return {
-      config: field("config"),
-      model: field("model"),
-      prepare: field("prepare"),
-      classes: field("classes"),
-      state: field("state"),
+      config: field("config", resolveTrainConfig),
+      model: field("model", (value) => resolveConfig(value as QuadMambaConfig)),
+      prepare: field("prepare", (value) => PREPARE.parse(value)),
+      image: field("image", (value) => IMAGE.parse(value)),
+      classes: field("classes", (value) => CLASSES.parse(value)),
+      state: field("state", (value) => STATE.parse(value)),
       tensors,
     };
   } catch (error) {

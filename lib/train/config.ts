@@ -12,7 +12,9 @@ const schema = z.strictObject({
   /** mnist, fashion-mnist or idx:DIR */
   data: z.string().default("mnist"),
   /** A variant, or the keys of the model's configuration that differ from it. */
-  model: z.union([z.string(), z.looseObject({})]).default("nano"),
+  model: z
+    .union([z.string(), z.looseObject({})], { error: "expected the name of a variant, or an object" })
+    .default("nano"),
   /** Side of the square that images are centred on, in pixels. */
   imageSize: whole(8).default(32),
   epochs: whole(1).default(3),

@@ -2,6 +2,7 @@ import { noGrad } from "../autograd/mode.js";
 import { batchOf, type ImageDataset, type Preparation, range } from "../data/index.js";
 import type { QuadMamba } from "../models/quadmamba/model.js";
 import { crossEntropy } from "../ops/index.js";
+import { defaultGenerator } from "../tensor/random.js";
 import { scope } from "../tensor/scope.js";
 
 export interface Evaluation {
@@ -25,10 +26,9 @@ export async function evaluate(
 ): Promise<Evaluation> {
   const classes = model.config.numClasses;
   const confusion = Array.from({ length: classes }, () => new Array<number>(classes).fill(0));
-  const wasTraining = model.training;
   const begun = performance.now();
   let [loss, top1, top5] = [0, 0, 0];
-  model.eval();
+  const leave = enterEvaluation(model);
   try {
     for (let begin = 0; begin < data.count; begin += batchSize) {
       const end = Math.min(data.count, begin + batchSize);
@@ -49,7 +49,7 @@ export async function evaluate(
       await new Promise(setImmediate);
     }
   } finally {
-    model.train(wasTraining);
+    leave();
   }
   const seconds = (performance.now() - begun) / 1000;
   return {
@@ -58,6 +58,20 @@ export async function evaluate(
     loss: loss / data.count,
     confusion,
     imagesPerSecond: data.count / seconds,
+  };
+}
+
+/**
+ * Switches everything random off, and gives the way back. The generator goes back too: a model of the released semantics draws in
+ * evaluation as well, and a run must not depend on when, or in which batches, it was evaluated.
+ */
+export function enterEvaluation(model: QuadMamba): () => void {
+  const { training } = model;
+  const { counter } = defaultGenerator;
+  model.eval();
+  return () => {
+    model.train(training);
+    defaultGenerator.counter = counter;
   };
 }
 

@@ -3,6 +3,7 @@ import type { QuadMamba } from "../models/quadmamba/model.js";
 import { zeros } from "../ops/index.js";
 import { profileMacs } from "../ops/profile.js";
 import { scope } from "../tensor/scope.js";
+import { enterEvaluation } from "./evaluate.js";
 
 export interface ModuleCost {
   /** Dotted name of the module. */
@@ -33,14 +34,13 @@ export function modelCosts(model: QuadMamba, size: number, depth: number): Modul
   };
   for (const [name, t] of model.namedParameters())
     costOf(name.slice(0, name.lastIndexOf("."))).parameters += t.size;
-  const wasTraining = model.training;
-  model.eval();
+  const leave = enterEvaluation(model);
   const macs = scope(() => {
     const image = zeros([1, size, size, model.config.inChannels]);
     const run = () => (model.classifier ? model.forward(image) : model.forwardFeatures(image));
     return model.withNames(() => profileMacs(() => noGrad(run)));
   });
-  model.train(wasTraining);
+  leave();
   for (const [name, count] of macs) costOf(name).macs += count;
   return [...costs.values()];
 }

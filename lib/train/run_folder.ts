@@ -41,7 +41,8 @@ export class RunFolder {
   /** A new folder; without a path runs/DATA-NUMBER, the first number that is free. @throws if it holds anything already */
   static create(path: string | undefined, config: TrainConfig): RunFolder {
     const folder = new RunFolder(path ?? freeName(config.data.replace(/[^\w-]+/g, "_")));
-    if (existsSync(folder.path) && readdirSync(folder.path).length > 0)
+    const names = folder.#attempt(() => (existsSync(folder.path) ? readdirSync(folder.path) : []));
+    if (names.length > 0)
       throw new ConfigError(
         "train",
         `${folder.path} is not empty`,
@@ -72,9 +73,9 @@ export class RunFolder {
   #write(name: string, value: unknown): void {
     writeFileAtomic(join(this.path, name), [Buffer.from(`${JSON.stringify(value, null, 2)}\n`)]);
   }
-  #attempt(action: () => void): void {
+  #attempt<R>(action: () => R): R {
     try {
-      action();
+      return action();
     } catch (error) {
       throw asFileError("train", this.path, "could not be written", error);
     }

@@ -7,6 +7,7 @@ import {
   epochOrder,
   loadDataset,
   measureNormalisation,
+  type Normalisation,
   type Preparation,
 } from "../data/index.js";
 import { resolveConfig } from "../models/quadmamba/config.js";
@@ -20,6 +21,7 @@ import type { Tensor } from "../tensor/tensor.js";
 import { requireOptions } from "../util/check.js";
 import { ConfigError, FileError, TrainingError } from "../util/errors.js";
 import {
+  type Checkpoint,
   disposeCheckpoint,
   loadCheckpoint,
   modelOf,
@@ -29,7 +31,7 @@ import {
 } from "./checkpoint.js";
 import { resolveTrainConfig, type TrainConfig, type TrainOptions } from "./config.js";
 import { countCorrect, type Evaluation, evaluate } from "./evaluate.js";
-import { RunFolder } from "./run_folder.js";
+import { type MetricsLine, RunFolder } from "./run_folder.js";
 
 const MAX_FAILED_SAVES = 3;
 
@@ -116,12 +118,14 @@ function startRun(config: TrainConfig, out: string | undefined): Run {
     ...measureNormalisation(data.train),
   };
   const given = typeof config.model === "string" ? { variant: config.model } : config.model;
+  for (const key of ["numClasses", "inChannels"])
+    if (key in given) throw new ConfigError("train", `model.${key} cannot be set: it follows from the data`);
   const modelConfig = resolveConfig({
+    ...given,
     inChannels: data.train.channels,
     numClasses: data.classes.length,
-    ...given,
   });
-  checkSteps(config, data);
+  checkFit(config, data);
   const folder = RunFolder.create(out, config);
   manualSeed(config.seed);
   const model = createQuadMamba(modelConfig);
@@ -143,32 +147,46 @@ function resumeRun(path: string, out: string | undefined): Run {
     );
   const isFolder = statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false;
   const checkpoint = loadCheckpoint(isFolder ? join(path, "last.safetensors") : path);
-  const { config, prepare, state } = checkpoint;
-  const data = loadDataset(config.data);
-  if (checkpoint.classes.length !== data.classes.length)
-    throw new FileError(
-      "train",
-      `${path}: the data set has changed`,
-      `${checkpoint.classes.length} classes`,
-      `${data.classes.length}`,
-    );
-  manualSeed(config.seed);
-  const model = modelOf(checkpoint);
-  const optimizer = makeOptimizer(model, config);
-  restoreState(checkpoint, optimizer);
-  disposeCheckpoint(checkpoint);
-  return new Run(
-    config,
-    data,
-    prepare,
-    model,
-    optimizer,
-    state,
-    RunFolder.resume(isFolder ? path : dirname(path), state.step),
-  );
+  try {
+    const { config, prepare, state } = checkpoint;
+    const data = loadDataset(config.data);
+    checkUnchanged(path, checkpoint, data);
+    const folder = RunFolder.resume(isFolder ? path : dirname(path), state.step);
+    manualSeed(config.seed);
+    const model = modelOf(checkpoint);
+    const optimizer = makeOptimizer(model, config);
+    restoreState(checkpoint, optimizer);
+    return new Run(config, data, prepare, model, optimizer, state, folder);
+  } finally {
+    disposeCheckpoint(checkpoint);
+  }
 }
 
-function checkSteps(config: TrainConfig, data: DataSource): void {
+/** The mean and deviation of all pixels tell one set of images from another. */
+function checkUnchanged(
+  path: string,
+  { prepare, image, classes }: Checkpoint,
+  { train, classes: names }: DataSource,
+): void {
+  const facts = ({ mean, std }: Normalisation, { height, width }: Checkpoint["image"], count: number) =>
+    `${height} x ${width} pixels of mean ${mean} and deviation ${std}, ${count} classes`;
+  const [expected, got] = [
+    facts(prepare, image, classes.length),
+    facts(measureNormalisation(train), train, names.length),
+  ];
+  if (expected !== got)
+    throw new FileError("train", `${path}: the data set has changed since`, expected, got);
+}
+
+function checkFit(config: TrainConfig, data: DataSource): void {
+  const { height, width } = data.train;
+  if (config.imageSize < Math.max(height, width))
+    throw new ConfigError(
+      "train",
+      "imageSize is smaller than the images",
+      `at least ${Math.max(height, width)}`,
+      `${config.imageSize}`,
+    );
   if (config.batchSize > data.train.count)
     throw new ConfigError(
       "train",
@@ -201,6 +219,9 @@ class Run {
   readonly #stepsPerEpoch: number;
   readonly #steps: number;
   #failedSaves = 0;
+  #logFailed = false;
+  /** Step of the newest last.safetensors that this run wrote. */
+  #savedStep = -1;
   #order: { epoch: number; samples: Uint32Array } | undefined;
   /** Time and step of the last report of speed. */
   #speed = { time: 0, step: 0, imagesPerSecond: 0 };
@@ -244,7 +265,8 @@ class Run {
       await new Promise(setImmediate);
     }
     const interrupted = state.step < this.#steps;
-    if (interrupted) this.#save(folder.last, observer);
+    // Where the run ends a save must succeed: there is no later one to make up for it.
+    if (this.#savedStep !== state.step) this.#write(folder.last, observer);
     return {
       folder: folder.path,
       interrupted,
@@ -287,7 +309,7 @@ class Run {
     };
     observer.step?.(report);
     if (state.step % config.logEvery === 0)
-      this.folder.log({
+      this.#log(observer, {
         step: state.step,
         epoch,
         trainLoss: report.loss,
@@ -376,7 +398,7 @@ class Run {
     if (best) state.bestAccuracy = test.top1;
     const trainLoss = state.epochLoss / this.#stepsPerEpoch;
     const trainAccuracy = state.epochCorrect / (this.#stepsPerEpoch * config.batchSize);
-    folder.log({
+    this.#log(observer, {
       step: state.step,
       epoch,
       trainLoss,
@@ -399,18 +421,31 @@ class Run {
   /** A save that fails costs nothing but itself, unless it keeps failing. */
   #save(path: string, observer: TrainObserver): void {
     try {
-      const { config, prepare, state } = this;
-      saveCheckpoint(path, this.model, this.optimizer, {
-        config,
-        prepare,
-        classes: this.data.classes,
-        state,
-      });
+      this.#write(path, observer);
       this.#failedSaves = 0;
-      observer.saved?.(path);
     } catch (error) {
       if (!(error instanceof FileError) || ++this.#failedSaves >= MAX_FAILED_SAVES) throw error;
       observer.warning?.(`${error.message} (the run goes on; ${MAX_FAILED_SAVES} failures in a row end it)`);
+    }
+  }
+
+  #write(path: string, observer: TrainObserver): void {
+    const { config, prepare, state, data, folder } = this;
+    const { height, width } = data.train;
+    const facts = { config, prepare, image: { height, width }, classes: data.classes, state };
+    saveCheckpoint(path, this.model, this.optimizer, facts);
+    if (path === folder.last) this.#savedStep = state.step;
+    observer.saved?.(path);
+  }
+
+  /** A line that cannot be written is lost; the run is worth more. Said once. */
+  #log(observer: TrainObserver, line: MetricsLine): void {
+    try {
+      this.folder.log(line);
+    } catch (error) {
+      if (!(error instanceof FileError)) throw error;
+      if (!this.#logFailed) observer.warning?.(`${error.message} (the run goes on without these metrics)`);
+      this.#logFailed = true;
     }
   }
 }

@@ -17,8 +17,12 @@ struct TensorView {
   bool present = false;  // optional inputs may be absent
 
   int64_t numel() const { return shape.numel(); }
+  /// The elements. Only code that bypasses `infer` can ask for those of an absent tensor, or of another
+  /// width than theirs or a byte.
   template <class T>
   T* as() const {
+    if (!present || (sizeof(T) != 1 && sizeof(T) != dtype_size(dtype)))
+      throw Error(ErrorKind::dtype, "kernel: a tensor is missing or has another dtype");
     return static_cast<T*>(data);
   }
 };

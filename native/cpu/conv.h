@@ -26,12 +26,12 @@ struct TapAxis {
   int64_t step;
   int64_t extent;  // of the source
 
-  /// The positions of [begin, end) at which tap k reads inside the source.
+  /// The positions of [begin, end) at which tap k reads inside the source; none: begin = end, within the range.
   QM_INLINE void clip(const TapAxis& axis, int64_t k, int64_t* begin, int64_t* end) {
     const int64_t offset = axis.offset[k], step = axis.step;
     const int64_t low = offset >= 0 ? 0 : (step - 1 - offset) / step;
     const int64_t high = offset < axis.extent ? (axis.extent - offset + step - 1) / step : 0;
-    *begin = std::max(*begin, low);
+    *begin = std::min(*end, std::max(*begin, low));
     *end = std::max(*begin, std::min(*end, high));
   }
 };

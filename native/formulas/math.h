@@ -70,7 +70,8 @@ QM_INLINE VecF64 exp_of(VecF64 x) {
 /// Natural logarithm: -inf at 0, NaN below.
 QM_INLINE VecF32 log_of(VecF32 x) {
   const VecI32 tiny = x < splat(1.17549435e-38f);
-  const VecF32 scaled = tiny ? x * splat(8388608.0f) : x;
+  // 0 and below, whose results are fixed at the end, take the place of 1: their bits would overflow
+  const VecF32 scaled = tiny ? (x > splat(0.0f) ? x * splat(8388608.0f) : splat(1.0f)) : x;
   const VecI32 bits = (VecI32)scaled - splat(int32_t{0x3f3504f3});  // sqrt(1/2)
   VecI32 exponent = bits >> 23;
   exponent = tiny ? exponent - 23 : exponent;

@@ -72,6 +72,18 @@ cli("info and doctor", () => {
   assert.match(run("doctor").out, /\[\[19,22\],\[43,50\]\]/);
 });
 
+cli("an addon that does not load is one line of error and what to do", () => {
+  const env = { ...process.env, QUADMAMBA_ADDON: join(work, "missing.node") };
+  const { status, stderr } = spawnSync(process.execPath, [main, "doctor"], {
+    cwd: work,
+    env,
+    encoding: "utf8",
+  });
+  assert.is(status, 1);
+  assert.match(stderr, /^error: addon: could not be loaded/);
+  assert.not.match(stderr, /\n {4}at /);
+});
+
 cli("train, eval, predict, resume", async () => {
   const trained = run("train", "--config", config, "--out", "run", "--threads", "1");
   assert.is(trained.code, 0, trained.err);
@@ -109,7 +121,8 @@ for (const [signal, code] of [
       stdio: "ignore",
     });
     const ended = new Promise((resolve) => child.on("exit", resolve));
-    while (!existsSync(join(out, "metrics.jsonl"))) await new Promise((resolve) => setTimeout(resolve, 50));
+    while (!existsSync(join(out, "metrics.jsonl")) && child.exitCode === null)
+      await new Promise((resolve) => setTimeout(resolve, 50));
     child.kill(signal);
     assert.is(await ended, code);
     const { tensors, metadata } = loadSafetensors(join(out, "last.safetensors"));
@@ -125,8 +138,9 @@ cli("a disk that is full costs a clear error, not a half-written file", () => {
     cwd: work,
     encoding: "utf8",
   });
-  assert.is(status, 0, stderr);
+  assert.is(status, 1);
   assert.match(stdout, /warning: .*last\.safetensors/);
+  assert.match(stderr, /^error: .*last\.safetensors/m);
   assert.not.ok(existsSync(join(work, "full/run/last.safetensors")));
   assert.match(readFileSync(join(work, "full/run/config.json"), "utf8"), /"epochs": 1/);
 });

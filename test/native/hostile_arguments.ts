@@ -26,7 +26,9 @@ const OTHERS: Record<string, () => unknown[]> = {
   enableGrad: () => [() => 1],
   scope: () => [() => 1],
   profileMacs: () => [() => 1],
-  defineOp: () => [{ name: "x", infer: (inputs: qm.Tensor[]) => inputs[0], forward: (inputs: qm.Tensor[]) => inputs[0] }],
+  defineOp: () => [
+    { name: "x", infer: (inputs: qm.Tensor[]) => inputs[0], forward: (inputs: qm.Tensor[]) => inputs[0] },
+  ],
   launch: () => [
     "add_fwd",
     [qm.ones([2]), qm.ones([2])],
@@ -65,11 +67,18 @@ export function baseArguments(name: string): () => unknown[] {
   if (name in OTHERS) return OTHERS[name];
   const row = table.find(({ op }) => op === name);
   if (!row) return () => [];
-  const c = row.cases.find(({ inputs }) => inputs.every((input) => input && input.shape.length > 0 && !input.shape.includes(0) && input.shape.length < 6)) ?? row.cases[0];
+  const c =
+    row.cases.find(({ inputs }) =>
+      inputs.every(
+        (input) => input && input.shape.length > 0 && !input.shape.includes(0) && input.shape.length < 6,
+      ),
+    ) ?? row.cases[0];
   const [dtype] = c.dtypes ?? row.dtypes;
   return () => {
     const random = new Random(name);
-    const tensors = c.inputs.map((input) => input && toTensor(fill(input, input.dtype ?? dtype, random), input.dtype ?? dtype));
+    const tensors = c.inputs.map(
+      (input) => input && toTensor(fill(input, input.dtype ?? dtype, random), input.dtype ?? dtype),
+    );
     return row.args ? row.args(tensors, c.extra ?? [], dtype) : [...tensors, ...(c.extra ?? [])];
   };
 }

@@ -56,7 +56,9 @@ function makeInputs(config: Config): ScanInputs {
     B: make([batch, length, groups, states], -1, 1),
     C: make([batch, length, groups, states], -1, 1),
     D: config.D ? make([channels], -1, 1) : null,
-    deltaBias: config.deltaBias ? make([channels], config.deltaSoftplus ? -0.5 : 0, config.deltaSoftplus ? 0.5 : 0.1) : null,
+    deltaBias: config.deltaBias
+      ? make([channels], config.deltaSoftplus ? -0.5 : 0, config.deltaSoftplus ? 0.5 : 0.1)
+      : null,
     order: makeOrder(config.order ?? "none", config, random),
   };
   if (extreme) {

@@ -164,6 +164,77 @@ trainer("saves that fail cost a warning; the third in a row ends the run", async
   assert.is(warnings.length, 2);
 });
 
+trainer(
+  "released semantics draw in evaluation, and yet: resumed at an epoch's end, or evaluated otherwise, the same bits",
+  async () => {
+    const config: TrainOptions = { ...CONFIG, model: { ...(CONFIG.model as object), semantics: "released" } };
+    const [plain, otherBatches, stopped] = [newFolder(), newFolder(), newFolder()];
+    await train(config, { out: plain });
+    await train({ ...config, evalBatchSize: 7 }, { out: otherBatches });
+    const stop = new AbortController();
+    await train(config, {
+      out: stopped,
+      signal: stop.signal,
+      observer: { step: (at) => at.step === 6 && stop.abort() },
+    });
+    await train({}, { resume: stopped });
+    assert.is(hashOf(otherBatches), hashOf(plain));
+    assert.is(hashOf(stopped), hashOf(plain));
+  },
+);
+
+trainer("a single flipped bit of a checkpoint is noticed", async () => {
+  const bytes = readFileSync(join(straight, "last.safetensors"));
+  const path = join(work, "flipped.safetensors");
+  for (let k = 0; k < 40; k++) {
+    const bit = philoxWord(5, 0, 0, k) % (8 * bytes.length);
+    bytes[bit >> 3] ^= 1 << (bit & 7);
+    writeFileSync(path, bytes);
+    await rejects(() => train({}, { resume: path }), FileError, /flipped\.safetensors/);
+    bytes[bit >> 3] ^= 1 << (bit & 7);
+  }
+});
+
+trainer("a data set that has changed is refused", async () => {
+  const folder = join(work, "changing");
+  const shape = { train: 32, test: 8, size: 14, classes: 4 };
+  const out = newFolder();
+  await train({ ...CONFIG, data: writeTinyData(folder, shape), epochs: 1 }, { out });
+  writeTinyData(folder, { ...shape, train: 48 });
+  await rejects(() => train({}, { resume: out }), FileError, /data set has changed/);
+});
+
+trainer("what the data decides cannot be set, and images must fit", async () => {
+  await rejects(() => train({ ...CONFIG, model: { numClasses: 5 } }), ConfigError, /follows from the data/);
+  await rejects(() => train({ ...CONFIG, imageSize: 12 }), ConfigError, /imageSize/);
+});
+
+trainer("a last save that fails is an error, not a warning", async () => {
+  const out = newFolder();
+  const stop = new AbortController();
+  const block = (at: StepReport): void => {
+    if (at.step !== 2) return;
+    mkdirSync(join(out, "last.safetensors"));
+    stop.abort();
+  };
+  await rejects(
+    () => train(CONFIG, { out, signal: stop.signal, observer: { step: block } }),
+    FileError,
+    /last\.safetensors/,
+  );
+});
+
+trainer("metrics that cannot be written cost one warning", async () => {
+  const out = newFolder();
+  const warnings: string[] = [];
+  const block = (at: StepReport): void => {
+    if (at.step === 1) mkdirSync(join(out, "metrics.jsonl"));
+  };
+  await train(CONFIG, { out, observer: { step: block, warning: (message) => warnings.push(message) } });
+  assert.is(warnings.length, 1);
+  assert.is(hashOf(out), whole);
+});
+
 trainer("a loss that is no number ends the run before anything is updated", async () => {
   const out = newFolder();
   await rejects(

@@ -654,6 +654,11 @@ const adaptiveAvgPool2d = row<[size: Pair]>({
       call: () => ops.adaptiveAvgPool2d(ops.ones([1, 4, 4, 1]), 2 ** 31),
       error: ArgumentError,
     },
+    {
+      what: "a size that no image has",
+      call: () => ops.adaptiveAvgPool2d(ops.ones([1, 4, 4, 1]), 2 ** 31 - 1),
+      error: ShapeError,
+    },
   ],
 });
 
