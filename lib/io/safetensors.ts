@@ -76,6 +76,8 @@ export function saveSafetensors(
   if (typeof path !== "string") throw new ArgumentError(op, "path is not valid", "a string", show(path));
   if (tensors === null || typeof tensors !== "object")
     throw new ArgumentError(op, "tensors are not valid", "a Map or an object", show(tensors));
+  if (metadata === null || typeof metadata !== "object")
+    throw new ArgumentError(op, "metadata is not valid", "a Map or an object of strings", show(metadata));
   const entries = tensors instanceof Map ? [...tensors] : Object.entries(tensors);
   const stored = entries.map(([name, t]): [string, SafetensorsTensor] => {
     const data: TensorData = requireTensor(op, show(name), t).toTypedArray();

@@ -5,9 +5,9 @@ import { inModule } from "../ops/profile.js";
 import { type DType, isFloat, requireDType } from "../tensor/dtype.js";
 import { scope } from "../tensor/scope.js";
 import { sameShape, stridesOf } from "../tensor/shape.js";
-import { isTensor, type Tensor } from "../tensor/tensor.js";
+import { isTensor, requireTensor, type Tensor } from "../tensor/tensor.js";
 import { nearest, requireOptions } from "../util/check.js";
-import { ArgumentError, ConfigError, DTypeError, show } from "../util/errors.js";
+import { ArgumentError, ConfigError, DTypeError, ShapeError, show } from "../util/errors.js";
 
 export type StateDict = Map<string, Tensor>;
 
@@ -19,7 +19,7 @@ export interface LoadResult {
 
 /** A tensor that training changes: a leaf that requires a gradient and outlives every scope. */
 export function parameter(initial: Tensor): Tensor {
-  return requireGrad(initial.keep());
+  return requireGrad(requireTensor("parameter", "initial value", initial).keep());
 }
 
 /**
@@ -176,6 +176,10 @@ function* partsOf(name: string, value: unknown): Generator<[string, Module | Ten
 
 /** Overwrites the elements of `target` with those of `source`, in its dtype. */
 export function copyInto(target: Tensor, source: Tensor): void {
+  requireTensor("copyInto", "target", target);
+  requireTensor("copyInto", "source", source);
+  if (!sameShape(target.shape, source.shape))
+    throw new ShapeError("copyInto", "shapes differ", show(target.shape), show(source.shape));
   scope(() => {
     const same = source.dtype === target.dtype ? source : cast(source.detach(), target.dtype);
     launchInto("strided_read", [same], [target], [0, target.rank, ...stridesOf(target.shape)]);

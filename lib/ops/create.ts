@@ -8,8 +8,9 @@ import {
   type Device,
   fromTypedArray,
   type NestedArray,
+  isTensor,
   requireDevice,
-  Tensor,
+  type Tensor,
   type TensorSpec,
 } from "../tensor/tensor.js";
 import { requireInteger, requireNumber, requireOptions } from "../util/check.js";
@@ -242,8 +243,7 @@ export function randGumbel(shape: Shape, options?: RandomOptions): Tensor {
 export function oneHot(index: Tensor, classes: number, options?: TensorOptions): Tensor {
   const op = "oneHot";
   requireInteger(op, "classes", classes, 1, 2 ** 31 - 1);
-  if (!(index instanceof Tensor))
-    throw new ArgumentError(op, "index is not a tensor", "a Tensor", show(index));
+  if (!isTensor(index)) throw new ArgumentError(op, "index is not a tensor", "a Tensor", show(index));
   if (index.dtype !== "int32" && index.dtype !== "int64")
     throw new DTypeError(op, "index must be whole numbers", "int32 or int64", index.dtype);
   const spec = specOf(op, [...index.shape, classes], options, "float32");

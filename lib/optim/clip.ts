@@ -1,6 +1,6 @@
 import { launch, launchInto } from "../ops/define.js";
 import { requireTensor, type Tensor } from "../tensor/tensor.js";
-import { requireNumber } from "../util/check.js";
+import { requireEntries, requireNumber } from "../util/check.js";
 
 /**
  * Scales all gradients by min(1, maxNorm / (norm + 1e-6)), where norm is that of all of them together.
@@ -8,7 +8,9 @@ import { requireNumber } from "../util/check.js";
  */
 export function clipGradNorm(params: Iterable<Tensor>, maxNorm: number): Tensor {
   requireNumber("clipGradNorm", "maxNorm", maxNorm, 0);
-  const grads = [...params].flatMap((t) => requireTensor("clipGradNorm", "a parameter", t).grad ?? []);
+  const grads = requireEntries("clipGradNorm", "params", params).flatMap(
+    (t) => requireTensor("clipGradNorm", "a parameter", t).grad ?? [],
+  );
   const [first] = grads;
   const spec = {
     shape: [],

@@ -1,7 +1,7 @@
 import { copyInto } from "../nn/module.js";
 import { zeros } from "../ops/index.js";
 import { isTensor, requireTensor, type Tensor } from "../tensor/tensor.js";
-import { requireNumber, requireOptions } from "../util/check.js";
+import { requireEntries, requireNumber, requireOptions } from "../util/check.js";
 import { ArgumentError, AutogradError, ConfigError, show } from "../util/errors.js";
 
 /** Parameters with settings of their own; what a group leaves out comes from the optimiser's options. */
@@ -30,9 +30,7 @@ export abstract class Optimizer<O extends { lr: number }> {
     defaults: O,
     slots: readonly string[],
   ) {
-    if (params === null || typeof params !== "object" || !(Symbol.iterator in params))
-      throw new ArgumentError(name, "params are not valid", "an array of tensors or of groups", show(params));
-    const list = [...params] as (Tensor | ParameterGroup<O>)[];
+    const list = requireEntries(name, "params", params) as (Tensor | ParameterGroup<O>)[];
     const groups = list.every((entry) => isTensor(entry))
       ? [{ params: list as Tensor[] } as unknown as ParameterGroup<O>]
       : (list as ParameterGroup<O>[]);
@@ -42,7 +40,9 @@ export abstract class Optimizer<O extends { lr: number }> {
         throw new ArgumentError(name, "a group is not valid", "{params, ...options}", show(group));
       const { params: own, ...options } = group;
       requireOptions(name, options, Object.keys(defaults));
-      const tensors = [...own].map((t) => requireTensor(name, "a parameter", t));
+      const tensors = requireEntries(name, "params of a group", own).map((t) =>
+        requireTensor(name, "a parameter", t),
+      );
       for (const t of tensors) {
         if (seen.has(t)) throw new ArgumentError(name, "a parameter is named twice", "each parameter once");
         if (!t.requiresGrad)

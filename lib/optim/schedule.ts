@@ -1,4 +1,4 @@
-import { requireInteger, requireNumber } from "../util/check.js";
+import { requireInteger, requireNumber, requireOptions } from "../util/check.js";
 
 export interface CosineSchedule {
   /** Peak learning rate. */
@@ -15,11 +15,10 @@ export interface CosineSchedule {
  * Learning rate of a step, counted from 0: linear from `warmupLr` to `lr` over the warm-up (whose last
  * step has it already), then half a cosine down to `minLr` at `totalSteps`.
  */
-export function cosineLr(
-  step: number,
-  { lr, minLr = 0, warmupLr = 0, warmupSteps = 0, totalSteps }: CosineSchedule,
-): number {
+export function cosineLr(step: number, schedule: CosineSchedule): number {
   const op = "cosineLr";
+  requireOptions(op, schedule ?? null, ["lr", "minLr", "warmupLr", "warmupSteps", "totalSteps"]);
+  const { lr, minLr = 0, warmupLr = 0, warmupSteps = 0, totalSteps } = schedule;
   requireInteger(op, "step", step, 0);
   requireInteger(op, "totalSteps", totalSteps, 1);
   requireInteger(op, "warmupSteps", warmupSteps, 0);

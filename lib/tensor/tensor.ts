@@ -74,6 +74,11 @@ export class Tensor {
     if (owned) this.moveTo(currentScope());
   }
 
+  /** Whether a value is a tensor made by this class: a proxy, or an object with its prototype, is not. */
+  static is(value: unknown): value is Tensor {
+    return typeof value === "object" && value !== null && #hold in value;
+  }
+
   get rank(): number {
     return this.shape.length;
   }
@@ -194,7 +199,7 @@ export function describe(t: TensorSpec): string {
 }
 
 export function isTensor(value: unknown): value is Tensor {
-  return value instanceof Tensor;
+  return Tensor.is(value);
 }
 
 export function requireTensor(op: string, what: string, value: unknown): Tensor {

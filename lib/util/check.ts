@@ -37,6 +37,13 @@ export function requireFunction(op: string, what: string, value: unknown): void 
     throw new ArgumentError(op, `${what} is not valid`, "a function", show(value));
 }
 
+/** The entries of an array, Set or other iterable object; a typed array is none, it holds numbers. */
+export function requireEntries(op: string, what: string, value: unknown): unknown[] {
+  if (value === null || typeof value !== "object" || !(Symbol.iterator in value) || ArrayBuffer.isView(value))
+    throw new ArgumentError(op, `${what} are not valid`, "an array", show(value));
+  return [...(value as Iterable<unknown>)];
+}
+
 /** One of a list of names; the error names the nearest one. */
 export function requireOneOf<T extends string>(
   op: string,
@@ -57,7 +64,7 @@ export function requireOneOf<T extends string>(
 /** An options object: absent is empty; unknown keys are refused with the nearest valid one. */
 export function requireOptions(op: string, options: unknown, keys: readonly string[]): void {
   if (options === undefined) return;
-  if (options === null || typeof options !== "object" || Array.isArray(options))
+  if (!isPlainObject(options))
     throw new ArgumentError(op, "options are not valid", `an object with ${keys.join(", ")}`, show(options));
   for (const key of Object.keys(options)) {
     if (keys.includes(key)) continue;
@@ -68,6 +75,13 @@ export function requireOptions(op: string, options: unknown, keys: readonly stri
       `one of ${keys.join(", ")}`,
     );
   }
+}
+
+/** An object literal, of this realm or another: no array, no instance of a class. */
+function isPlainObject(value: unknown): value is object {
+  if (value === null || typeof value !== "object") return false;
+  const prototype = Object.getPrototypeOf(value);
+  return prototype === null || Object.getPrototypeOf(prototype) === null;
 }
 
 /** The name with the fewest edits to `value`, if they are few enough to be a slip of the hand. */

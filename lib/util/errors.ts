@@ -43,12 +43,16 @@ export class ConfigError extends QuadMambaError {}
 export class TrainingError extends QuadMambaError {}
 
 /** `value` as it reads best in an error message. */
-export function show(value: unknown): string {
+export function show(value: unknown, depth = 0): string {
   if (typeof value === "string") return JSON.stringify(value);
   if (typeof value === "bigint") return `${value}n`;
   if (typeof value === "symbol" || typeof value === "function") return typeof value;
   if (Array.isArray(value)) {
-    const shown = value.slice(0, 12).map(show).join(", ");
+    if (depth > 3) return "[...]"; // also ends an array that holds itself
+    const shown = value
+      .slice(0, 12)
+      .map((item) => show(item, depth + 1))
+      .join(", ");
     return `[${shown}${value.length > 12 ? ", ..." : ""}]`;
   }
   if (value !== null && typeof value === "object") {

@@ -65,29 +65,30 @@ export function expectCloseValues(
   );
 }
 
-/** |got - want| / |want| as vectors. */
-export function normwise(got: ArrayLike<number>, want: ArrayLike<number>): number {
-  let [difference, norm] = [0, 0];
-  for (let k = 0; k < want.length; k++) {
-    difference += (got[k] - want[k]) ** 2;
-    norm += want[k] ** 2;
-  }
-  return difference === 0 ? 0 : Math.sqrt(difference / norm);
+export function norm(values: ArrayLike<number>): number {
+  let sum = 0;
+  for (let k = 0; k < values.length; k++) sum += values[k] ** 2;
+  return Math.sqrt(sum);
 }
 
+/**
+ * |got - want| <= limit |want| as vectors. `least` takes the place of |want| where that is smaller: for sums that cancel, the norm
+ * of what is summed.
+ */
 export function expectNormwise(
   what: string,
   got: ArrayLike<number>,
   want: ArrayLike<number>,
   limit: number,
+  least = 0,
 ): void {
   assert.is(got.length, want.length, `${what}: number of elements`);
-  const error = normwise(got, want);
+  const difference = norm(Float64Array.from(want, (v, k) => got[k] - v));
   // what float32 cannot hold is no error: below its normal range nothing is compared
-  const tiny =
-    want.length > 0 && Math.max(...Array.from(want, Math.abs), ...Array.from(got, Math.abs)) < 2 ** -126;
+  if (difference < 2 ** -126) return;
+  const error = difference / Math.max(least, norm(want));
   assert.ok(
-    tiny || error <= limit,
+    error <= limit,
     `${what}: error ${error.toExponential(2)} relative to the norm, allowed ${limit}`,
   );
 }

@@ -62,8 +62,10 @@ export class QuadMamba extends Module {
   outnorm3: LayerNorm | null = null;
   readonly #config: QuadMambaConfig;
 
-  constructor(config: QuadMambaConfig) {
+  /** @throws {ConfigError} for an unknown key or a value out of range */
+  constructor(variantOrConfig: Variant | (Partial<QuadMambaConfig> & { variant?: Variant })) {
     super();
+    const config = resolveConfig(variantOrConfig);
     this.#config = config;
     const dims = stageDims(config);
     this.patch_embed = new Stem(config.inChannels, dims[0]);
@@ -244,5 +246,5 @@ function makeBlock(
 export function createQuadMamba(
   variantOrConfig: Variant | (Partial<QuadMambaConfig> & { variant?: Variant }),
 ): QuadMamba {
-  return new QuadMamba(resolveConfig(variantOrConfig));
+  return new QuadMamba(variantOrConfig);
 }
