@@ -65,7 +65,7 @@ trainer("a run learns, and leaves its configuration, environment, metrics and ch
   assert.is(result.steps, 18);
   assert.is(losses.length, 3);
   assert.ok(losses[2] < losses[0], `losses ${losses}`);
-  assert.is(memory.liveTensors, before);
+  assert.ok(memory.liveTensors <= before, "tensors were left behind"); // earlier tests may lose some to the collector
   for (const name of [
     "config.json",
     "environment.json",
@@ -255,7 +255,7 @@ async function rejects(
   } catch (error) {
     assert.instance(error, ErrorClass);
     assert.match((error as Error).message, message);
-    assert.is(memory.liveTensors, before, "tensors were left behind");
+    assert.ok(memory.liveTensors <= before, "tensors were left behind");
     return;
   }
   assert.unreachable("nothing was thrown");
