@@ -4,7 +4,7 @@ import { styleText } from "node:util";
 import { addonInfo } from "../native/addon.js";
 import { getThreads } from "../tensor/memory.js";
 import { modelTable } from "./model_summary.js";
-import type { StepReport, TrainObserver } from "./trainer.js";
+import type { StepReport, TrainObserver } from "./observer.js";
 
 const BAR_WIDTH = 24;
 const LINE_EVERY_MS = 10_000;

@@ -8,10 +8,6 @@ export {
 export { consoleReport } from "./console_report.js";
 export { type Evaluation, evaluate } from "./evaluate.js";
 export { modelCosts, modelTable } from "./model_summary.js";
-export {
-  type StepReport,
-  type TrainObserver,
-  type TrainRequest,
-  type TrainResult,
-  train,
-} from "./trainer.js";
+export type { StepReport, TrainObserver } from "./observer.js";
+export type { TrainResult } from "./run.js";
+export { type TrainRequest, train } from "./trainer.js";
