@@ -15,6 +15,8 @@ export {
   type ForwardOptions,
   QuadMamba,
 } from "./models/quadmamba/model.js";
+export { type CudaInfo } from "./native/addon.js";
+export { cudaAvailable, cudaInfo } from "./native/cuda.js";
 export * as nn from "./nn/index.js";
 export {
   defineOp,
@@ -34,6 +36,7 @@ export {
   type MemoryStats,
   memory,
   setThreads,
+  synchronize,
 } from "./tensor/memory.js";
 export {
   type Draw,

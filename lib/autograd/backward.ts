@@ -1,4 +1,4 @@
-import { isFloat } from "../tensor/dtype.js";
+import { isDifferentiable } from "../tensor/dtype.js";
 import { currentScope, scope } from "../tensor/scope.js";
 import { sameShape } from "../tensor/shape.js";
 import { describe, isShared, isTensor, requireTensor, Tensor } from "../tensor/tensor.js";
@@ -224,7 +224,7 @@ function reachable(root: Node | null): Node[] {
 /** Marks a leaf as one that wants a gradient. @throws for integers, and for results of recorded ops. */
 export function requireGrad(t: Tensor, value = true): Tensor {
   requireTensor("requiresGrad", "tensor", t);
-  if (value && !isFloat(t.dtype))
+  if (value && !isDifferentiable(t.dtype))
     throw new AutogradError(
       "requiresGrad",
       "only floating tensors have gradients",

@@ -39,6 +39,25 @@ export interface AddonInfo {
   ops: KernelInfo[];
 }
 
+/** The CUDA device, or the reason why there is none. */
+export type CudaInfo =
+  | {
+      available: true;
+      name: string;
+      /** Compute capability, such as "9.0". */
+      capability: string;
+      multiprocessors: number;
+      /** CUDA versions: what the driver serves and what the addon was built with, 1000 major + 10 minor. */
+      driver: number;
+      runtime: number;
+      /** Architectures of this build. */
+      builtFor: string;
+      /** Bytes in all, and free when the device was opened. */
+      memory: number;
+      free: number;
+    }
+  | { available: false; reason: string };
+
 export interface NativeStats {
   liveTensors: number;
   liveBytes: number;
@@ -58,15 +77,23 @@ interface Addon {
   refs(handle: number): number;
   read(handle: number, into: Data): void;
   write(handle: number, from: Data): void;
-  stats(): NativeStats;
-  setBudget(bytes: number): void;
-  resetPeak(): void;
-  trim(): void;
+  transfer(handle: number, device: number): number;
+  stats(device: number): NativeStats;
+  setBudget(bytes: number, device: number): void;
+  resetPeak(device: number): void;
+  emptyCache(device: number): void;
+  synchronize(device: number): void;
+  beginCapture(device: number): void;
+  endCapture(device: number): number;
+  abortCapture(device: number): void;
+  replay(device: number, graph: number, draws: number): void;
+  dropGraph(device: number, graph: number): void;
+  cudaInfo(): CudaInfo;
   setThreads(n: number): void;
   describe(): AddonInfo;
 }
 
-const ABI = 1;
+const ABI = 2;
 
 /** The package folder: the nearest one above this file with a package.json. */
 export function packageRoot(): string {

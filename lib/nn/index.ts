@@ -2,8 +2,10 @@ export * as init from "./init.js";
 export {
   Conv2d,
   type Conv2dLayerOptions,
+  DepthwiseSilu,
   Dropout,
   GELU,
+  GeluLinear,
   LayerNorm,
   Linear,
   type LinearOptions,

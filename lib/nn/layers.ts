@@ -1,13 +1,17 @@
-import { cast, conv2d, dropout, gelu, layerNorm, linear } from "../ops/index.js";
+import { cast, conv2d, depthwiseSilu, dropout, gelu, geluLinear, layerNorm, linear } from "../ops/index.js";
+import { parameterDType } from "../tensor/dtype.js";
 import type { Tensor } from "../tensor/tensor.js";
 import { requireInteger, requireNumber, requireOptions } from "../util/check.js";
 import { ArgumentError } from "../util/errors.js";
 import { fanIn, type Initializer, ones, zeros } from "./init.js";
 import { Module, parameter } from "./module.js";
 
-/** A parameter in the dtype that its input has: layers compute in the precision of what they are given. */
+/**
+ * A parameter in the dtype that goes with its input: layers compute in the precision of what they are given. Beside bfloat16
+ * parameters stay float32.
+ */
 function inDTypeOf<P extends Tensor | null>(x: Tensor, param: P): P {
-  return (param && param.dtype !== x.dtype ? cast(param, x.dtype) : param) as P;
+  return (param && cast(param, parameterDType(x.dtype))) as P;
 }
 
 export interface LinearOptions {
@@ -34,6 +38,13 @@ export class Linear extends Module {
   }
   forward(x: Tensor): Tensor {
     return linear(x, inDTypeOf(x, this.weight), inDTypeOf(x, this.bias));
+  }
+}
+
+/** y = gelu(x) weight^T + bias: the second half of an MLP, which keeps its input alone for backward. */
+export class GeluLinear extends Linear {
+  override forward(x: Tensor): Tensor {
+    return geluLinear(x, inDTypeOf(x, this.weight), inDTypeOf(x, this.bias));
   }
 }
 
@@ -82,6 +93,16 @@ export class Conv2d extends Module {
   }
   forward(x: Tensor): Tensor {
     return conv2d(x, inDTypeOf(x, this.weight), inDTypeOf(x, this.bias), this.#options);
+  }
+}
+
+/** silu of a depthwise 3x3 convolution, in one pass; weight [channels, 1, 3, 3]. */
+export class DepthwiseSilu extends Conv2d {
+  constructor(channels: number, options: { bias?: boolean } = {}) {
+    super(channels, channels, 3, { padding: 1, groups: channels, ...options });
+  }
+  override forward(x: Tensor): Tensor {
+    return depthwiseSilu(x, inDTypeOf(x, this.weight), inDTypeOf(x, this.bias));
   }
 }
 

@@ -1,11 +1,11 @@
 import { requireGrad } from "../autograd/backward.js";
 import { launchInto } from "../ops/define.js";
-import { cast } from "../ops/index.js";
+import { cast, to } from "../ops/index.js";
 import { inModule } from "../ops/profile.js";
 import { type DType, isFloat, requireDType } from "../tensor/dtype.js";
 import { scope } from "../tensor/scope.js";
 import { sameShape, stridesOf } from "../tensor/shape.js";
-import { isTensor, requireTensor, type Tensor } from "../tensor/tensor.js";
+import { type Device, isTensor, requireDevice, requireTensor, type Tensor } from "../tensor/tensor.js";
 import { nearest, requireOptions } from "../util/check.js";
 import { ArgumentError, ConfigError, DTypeError, ShapeError, show } from "../util/errors.js";
 
@@ -117,14 +117,20 @@ export abstract class Module {
     return this.train(false);
   }
 
-  /** Replaces all floating tensors by ones of another floating dtype. Optimisers made before hold the old ones. */
-  to(dtype: DType): this {
-    if (!isFloat(requireDType("to", dtype)))
-      throw new DTypeError("to", "modules compute in floats", "float32 or float64", dtype);
+  /**
+   * Replaces all tensors by ones on another device, or all floating ones by ones of another floating dtype. Optimisers made
+   * before hold the old ones.
+   */
+  to(target: DType | Device): this {
+    const onDevice = target === "cpu" || target === "cuda";
+    if (onDevice) requireDevice("to", target);
+    else if (!isFloat(requireDType("to", target)))
+      throw new DTypeError("to", "modules compute in floats", "float32 or float64", target);
     for (const [, module] of this.namedModules()) {
       for (const [key, value] of Object.entries(module)) {
-        if (!isTensor(value) || !isFloat(value.dtype) || value.dtype === dtype) continue;
-        const converted = cast(value.detach(), dtype).keep();
+        if (!isTensor(value) || (onDevice ? value.device === target : !isFloat(value.dtype) || value.dtype === target))
+          continue;
+        const converted = scope(() => to(value.detach(), target)).keep();
         if (value.requiresGrad) requireGrad(converted);
         Object.assign(module, { [key]: converted });
         value.dispose();
@@ -181,7 +187,7 @@ export function copyInto(target: Tensor, source: Tensor): void {
   if (!sameShape(target.shape, source.shape))
     throw new ShapeError("copyInto", "shapes differ", show(target.shape), show(source.shape));
   scope(() => {
-    const same = source.dtype === target.dtype ? source : cast(source.detach(), target.dtype);
+    const same = to(cast(source.detach(), target.dtype), target.device);
     launchInto("strided_read", [same], [target], [0, target.rank, ...stridesOf(target.shape)]);
   });
 }

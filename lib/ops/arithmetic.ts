@@ -1,10 +1,10 @@
 /** Functions of two tensors with NumPy broadcasting. A number takes the dtype of the tensor beside it. */
-import { type DType, isFloat } from "../tensor/dtype.js";
+import type { DType } from "../tensor/dtype.js";
 import { broadcastShapes } from "../tensor/shape.js";
 import { isTensor, requireTensor, type Tensor } from "../tensor/tensor.js";
 import { ArgumentError, DTypeError, show } from "../util/errors.js";
 import { full } from "./create.js";
-import { defineOp, launch, requireFloat, requireSameDType, type Saved } from "./define.js";
+import { computes, defineOp, launch, requireFloat, requireSameDType, type Saved } from "./define.js";
 import { log, neg } from "./elementwise.js";
 
 export type Operand = Tensor | number;
@@ -48,7 +48,7 @@ function binary(
 /** Arithmetic of floats and integers; integers wrap. */
 function number(op: string): (t: Tensor) => void {
   return (t) => {
-    if (!isFloat(t.dtype) && t.dtype !== "int32" && t.dtype !== "int64" && t.dtype !== "uint8")
+    if (!computes(t) && t.dtype !== "int32" && t.dtype !== "int64" && t.dtype !== "uint8")
       throw new DTypeError(op, "needs numbers", "float32, float64, int32, int64 or uint8", t.dtype);
   };
 }
@@ -116,7 +116,7 @@ function comparison(name: string): (a: Operand, b: Operand) => Tensor {
   const op = defineOp({
     name,
     infer: ([a, b]) => {
-      if (requireSameDType(name, a, b) === "bfloat16")
+      if (requireSameDType(name, a, b) === "bfloat16" && !computes(a))
         throw new DTypeError(name, "has no bfloat16 form (cast it)", "float32", "bfloat16");
       return {
         shape: broadcastShapes(name, a.shape, b.shape),

@@ -1,5 +1,5 @@
-import { type DType, isFloat, requireDType } from "../tensor/dtype.js";
-import { requireDevice, requireTensor, type Tensor } from "../tensor/tensor.js";
+import { type DType, isDifferentiable, requireDType } from "../tensor/dtype.js";
+import { type Device, requireDevice, requireTensor, type Tensor, transfer } from "../tensor/tensor.js";
 import { defineOp, launch } from "./define.js";
 
 const castOp = defineOp<{ dtype: DType }>({
@@ -11,25 +11,30 @@ const castOp = defineOp<{ dtype: DType }>({
 
 /**
  * x in another dtype. Floats lose their fraction on the way to integers and stop at the integer's range (NaN becomes 0);
- * everything but 0 is true; bfloat16 rounds to nearest even. A gradient passes between float32 and float64 only. x itself
+ * everything but 0 is true; bfloat16 rounds to nearest even. A gradient passes between float32, float64 and bfloat16 only. x itself
  * where it has the dtype already.
  */
 export function cast(x: Tensor, dtype: DType): Tensor {
   const target = requireDType("cast", dtype);
   requireTensor("cast", "input", x);
   if (target === x.dtype) return x;
-  const differentiable = isFloat(x.dtype) && isFloat(target);
+  const differentiable = isDifferentiable(x.dtype) && isDifferentiable(target);
   return castOp([differentiable ? x : x.requiresGrad ? x.detach() : x], {
     dtype: target,
   });
 }
 
-/** x on another device, or in another dtype; x itself where it is there already. */
-export function to(x: Tensor, target: string): Tensor {
+const transferOp = defineOp<{ device: Device }>({
+  name: "to",
+  infer: ([x]) => x,
+  forward: ([x], { device }) => transfer("to", x, device),
+  backward: (dy, { specs: [x] }) => [to(dy, x.device)],
+});
+
+/** x on another device, or in another dtype; x itself where it is there already. A gradient finds its way back. */
+export function to(x: Tensor, target: Device | DType): Tensor {
   requireTensor("to", "input", x);
-  if (target === "cpu" || target === "cuda") {
-    requireDevice("to", target);
-    return x;
-  }
-  return cast(x, requireDType("to", target));
+  if (target !== "cpu" && target !== "cuda") return cast(x, requireDType("to", target));
+  const device = requireDevice("to", target);
+  return device === x.device ? x : transferOp([x], { device });
 }

@@ -2,7 +2,7 @@ import { requirePair, requireShape, size } from "../tensor/shape.js";
 import { requireTensor, type Tensor } from "../tensor/tensor.js";
 import { requireInteger, requireOptions } from "../util/check.js";
 import { ShapeError, show } from "../util/errors.js";
-import { defineOp, launch, requireFloat, requireSameDType } from "./define.js";
+import { defineOp, launch, requireFloat, requireParameters } from "./define.js";
 import { sum } from "./reduce.js";
 
 export interface Conv2dOptions {
@@ -30,7 +30,7 @@ const conv2dOp = defineOp<Geometry>({
   name: "conv2d",
   infer: ([x, weight, bias], { stride, padding, dilation, groups }) => {
     const dtype = requireFloat("conv2d", x);
-    requireSameDType("conv2d", x, weight, bias);
+    requireParameters("conv2d", x, weight, bias);
     if (x.rank !== 4 || weight.rank !== 4)
       throw new ShapeError(
         "conv2d",

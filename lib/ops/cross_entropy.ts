@@ -17,6 +17,8 @@ const crossEntropyOp = defineOp<{ smoothing: number }>({
   name: "crossEntropy",
   infer: ([logits, target]) => {
     const dtype = requireFloat("crossEntropy", logits);
+    if (dtype === "bfloat16")
+      throw new DTypeError("crossEntropy", "has no bfloat16 form (cast it)", "float32", "bfloat16");
     const rows = logits.shape.slice(0, -1);
     if (target.dtype === "int64") {
       if (!sameShape(target.shape, rows))

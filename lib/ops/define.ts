@@ -5,7 +5,7 @@
 import { gradEnabled } from "../autograd/mode.js";
 import { type Edge, Node, nodeOf } from "../autograd/node.js";
 import { type OutputSpec, runKernel } from "../native/launch.js";
-import { DTYPES, type DType, isFloat, requireDType } from "../tensor/dtype.js";
+import { DTYPES, type DType, isFloat, parameterDType, requireDType } from "../tensor/dtype.js";
 import { requireShape, type Shape } from "../tensor/shape.js";
 import {
   type Device,
@@ -212,10 +212,24 @@ function requireOneDevice(op: string, inputs: readonly Input[]): Device {
   return device ?? "cpu";
 }
 
+/** Whether a device computes in a tensor's dtype: bfloat16 arithmetic exists on CUDA only. */
+export function computes(t: TensorSpec): boolean {
+  return isFloat(t.dtype) || (t.dtype === "bfloat16" && t.device === "cuda");
+}
+
 /** The dtype of a floating tensor. */
 export function requireFloat(op: string, t: Tensor): DType {
-  if (!isFloat(t.dtype)) throw new DTypeError(op, "needs floating numbers", "float32 or float64", t.dtype);
+  if (!computes(t))
+    throw new DTypeError(op, "needs floating numbers", "float32 or float64 (on cuda also bfloat16)", t.dtype);
   return t.dtype;
+}
+
+/** Parameters have the dtype of the data, or float32 beside bfloat16 data. */
+export function requireParameters(op: string, data: Tensor, ...params: readonly Input[]): void {
+  const expected = parameterDType(data.dtype);
+  for (const t of params)
+    if (t && t.dtype !== expected)
+      throw new DTypeError(op, `dtypes differ (cast one) beside data of ${data.dtype}`, expected, t.dtype);
 }
 
 /** The one dtype of several tensors. */

@@ -1,8 +1,7 @@
 /** Functions of one tensor, element by element. Each line is one op: its formula lives in native/formulas/elementwise.h. */
-import { isFloat } from "../tensor/dtype.js";
 import { requireTensor, type Tensor } from "../tensor/tensor.js";
 import { ArgumentError, DTypeError, show } from "../util/errors.js";
-import { defineOp, launch, requireFloat } from "./define.js";
+import { computes, defineOp, launch, requireFloat } from "./define.js";
 
 /** @param saves which of x and y the derivative is written in */
 function elementwise(name: string, kernel: string, saves: "x" | "y"): (x: Tensor) => Tensor {
@@ -40,7 +39,7 @@ export const softplus = elementwise("softplus", "softplus", "x");
 
 /** abs and neg also take integers, which have no gradient. */
 function signed(op: string, t: Tensor): void {
-  if (!isFloat(t.dtype) && t.dtype !== "int32" && t.dtype !== "int64")
+  if (!computes(t) && t.dtype !== "int32" && t.dtype !== "int64")
     throw new DTypeError(op, "needs signed numbers", "float32, float64, int32 or int64", t.dtype);
 }
 

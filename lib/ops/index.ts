@@ -34,6 +34,7 @@ export {
   zeros,
 } from "./create.js";
 export { type CrossEntropyOptions, crossEntropy } from "./cross_entropy.js";
+export { depthwiseSilu } from "./depthwise_silu.js";
 export { type DropoutOptions, dropout, dropPath } from "./dropout.js";
 export {
   abs,
@@ -54,7 +55,7 @@ export {
 export { type GumbelSoftmaxOptions, gumbelSoftmax } from "./gumbel_softmax.js";
 export { gather, indexSelect, scatterAdd } from "./indexing.js";
 export { layerNorm } from "./layer_norm.js";
-export { groupedLinear, linear, type MatmulOptions, matmul } from "./matmul.js";
+export { geluLinear, groupedLinear, linear, type MatmulOptions, matmul } from "./matmul.js";
 export { maxPool } from "./max_pool.js";
 export { type QuadPlaces, quadArrange, quadRestore } from "./quad_choice.js";
 export {

@@ -1,14 +1,15 @@
+import { parameterDType } from "../tensor/dtype.js";
 import { size } from "../tensor/shape.js";
 import { requireTensor, type Tensor } from "../tensor/tensor.js";
 import { requireNumber, requireOptions } from "../util/check.js";
 import { ShapeError, show } from "../util/errors.js";
-import { defineOp, launch, requireFloat, requireSameDType } from "./define.js";
+import { defineOp, launch, requireFloat, requireParameters } from "./define.js";
 
 const layerNormOp = defineOp<{ eps: number }>({
   name: "layerNorm",
   infer: ([x, weight, bias]) => {
     const dtype = requireFloat("layerNorm", x);
-    requireSameDType("layerNorm", x, weight, bias);
+    requireParameters("layerNorm", x, weight, bias);
     if (x.rank < 1) throw new ShapeError("layerNorm", "a scalar has no channels", "[.., channels]", "[]");
     const channels = x.shape[x.rank - 1];
     for (const t of [weight, bias])
@@ -18,14 +19,14 @@ const layerNormOp = defineOp<{ eps: number }>({
   },
   macs: (_, out) => 5 * size(out.shape),
   forward: (inputs, { eps }, out) => {
-    const rows = { ...out, shape: out.shape.slice(0, -1) };
+    const rows = { ...out, dtype: parameterDType(out.dtype), shape: out.shape.slice(0, -1) };
     return launch("layer_norm_fwd", inputs, [out, rows, rows], [eps]);
   },
   saves: { inputs: [0, 1] },
   backward: (dy, { inputs: [x, weight], extras: [mean, rstd] }) => {
     const channels = {
       shape: dy.shape.slice(-1),
-      dtype: dy.dtype,
+      dtype: parameterDType(dy.dtype),
       device: dy.device,
     };
     return launch("layer_norm_bwd", [dy, x, weight ?? null, mean, rstd], [x, channels, channels]);

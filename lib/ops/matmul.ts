@@ -1,9 +1,10 @@
 /** Products. */
-import { broadcastShapes, requireShape, size } from "../tensor/shape.js";
+import type { DType } from "../tensor/dtype.js";
+import { broadcastShapes, requireShape, type Shape, size } from "../tensor/shape.js";
 import { requireTensor, type Tensor } from "../tensor/tensor.js";
 import { requireBoolean, requireOptions } from "../util/check.js";
 import { ShapeError, show } from "../util/errors.js";
-import { defineOp, type Input, launch, requireFloat, requireSameDType } from "./define.js";
+import { defineOp, type Input, launch, requireFloat, requireParameters, requireSameDType } from "./define.js";
 import { sum } from "./reduce.js";
 import { reshape } from "./shape_ops.js";
 
@@ -92,34 +93,40 @@ export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tenso
     : y;
 }
 
+/** The shape rule of linear and geluLinear. */
+function inferLinear(op: string, [x, weight, bias]: readonly Tensor[]): { shape: Shape; dtype: DType } {
+  const dtype = requireFloat(op, x);
+  requireParameters(op, x, weight, bias);
+  if (weight.rank !== 2 || x.rank < 1 || x.shape[x.rank - 1] !== weight.shape[1])
+    throw new ShapeError(
+      op,
+      "input and weight do not fit",
+      "x [.., in], weight [out, in]",
+      `${show(x.shape)} and ${show(weight.shape)}`,
+    );
+  if (bias && (bias.rank !== 1 || bias.shape[0] !== weight.shape[0]))
+    throw new ShapeError(op, "bias does not fit", `[${weight.shape[0]}]`, show(bias.shape));
+  return { shape: [...x.shape.slice(0, -1), weight.shape[0]], dtype };
+}
+
+/** dL/dbias: dy summed over all rows. */
+function biasGradient(dy: Tensor): Tensor {
+  return sum(
+    dy,
+    dy.shape.slice(1).map((_, axis) => axis),
+  );
+}
+
 const linearOp = defineOp({
   name: "linear",
-  infer: ([x, weight, bias]) => {
-    const dtype = requireFloat("linear", x);
-    requireSameDType("linear", x, weight, bias);
-    if (weight.rank !== 2 || x.rank < 1 || x.shape[x.rank - 1] !== weight.shape[1])
-      throw new ShapeError(
-        "linear",
-        "input and weight do not fit",
-        "x [.., in], weight [out, in]",
-        `${show(x.shape)} and ${show(weight.shape)}`,
-      );
-    if (bias && (bias.rank !== 1 || bias.shape[0] !== weight.shape[0]))
-      throw new ShapeError("linear", "bias does not fit", `[${weight.shape[0]}]`, show(bias.shape));
-    return { shape: [...x.shape.slice(0, -1), weight.shape[0]], dtype };
-  },
+  infer: (inputs) => inferLinear("linear", inputs),
   macs: ([, weight], out) => size(out.shape) * weight.shape[1],
   forward: (inputs, _, out) => launch("linear_fwd", inputs, [out]),
   saves: { inputs: [0, 1] },
   backward: (dy, { inputs: [x, weight], specs, needs }) => [
     needs[0] ? launch("linear_bwd_x", [dy, weight], [specs[0]])[0] : null,
     needs[1] ? launch("linear_bwd_w", [dy, x], [specs[1]])[0] : null,
-    needs[2]
-      ? sum(
-          dy,
-          dy.shape.slice(1).map((_, axis) => axis),
-        )
-      : null,
+    needs[2] ? biasGradient(dy) : null,
   ],
 });
 /** y = x weight^T + bias. x [.., in], weight [out, in], bias [out] or absent; y [.., out]. */
@@ -130,11 +137,34 @@ export function linear(x: Tensor, weight: Tensor, bias?: Tensor | null): Tensor 
   return linearOp([x, weight, bias ?? null]);
 }
 
+const geluLinearOp = defineOp({
+  name: "geluLinear",
+  infer: (inputs) => inferLinear("geluLinear", inputs),
+  macs: ([, weight], out) => size(out.shape) * weight.shape[1],
+  forward: (inputs, _, out) => launch("gelu_linear_fwd", inputs, [out]),
+  saves: { inputs: [0, 1] },
+  backward: (dy, { inputs: [h, weight], specs, needs }) => [
+    needs[0] ? launch("gelu_linear_bwd_x", [dy, weight, h], [specs[0]])[0] : null,
+    needs[1] ? launch("gelu_linear_bwd_w", [dy, h], [specs[1]])[0] : null,
+    needs[2] ? biasGradient(dy) : null,
+  ],
+});
+/**
+ * y = gelu(h) weight^T + bias: `linear(gelu(h), weight, bias)` that keeps h alone for backward, and applies GELU (exact, by erf)
+ * as it reads it. h [.., in], weight [out, in], bias [out] or absent; y [.., out].
+ */
+export function geluLinear(h: Tensor, weight: Tensor, bias?: Tensor | null): Tensor {
+  requireTensor("geluLinear", "input", h);
+  requireTensor("geluLinear", "weight", weight);
+  if (bias) requireTensor("geluLinear", "bias", bias);
+  return geluLinearOp([h, weight, bias ?? null]);
+}
+
 const groupedLinearOp = defineOp({
   name: "groupedLinear",
   infer: ([x, weight]) => {
     const dtype = requireFloat("groupedLinear", x);
-    requireSameDType("groupedLinear", x, weight);
+    requireParameters("groupedLinear", x, weight);
     if (
       weight.rank !== 3 ||
       x.rank < 2 ||

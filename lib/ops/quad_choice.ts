@@ -6,7 +6,7 @@
  */
 import { alias, requireTensor, type Tensor } from "../tensor/tensor.js";
 import { ArgumentError, DTypeError, ShapeError, show } from "../util/errors.js";
-import { defineOp, launch, requireFloat, requireSameDType } from "./define.js";
+import { defineOp, launch, requireFloat, requireParameters } from "./define.js";
 
 /** Where each pixel stands, and in which order the scan reads. All int32. */
 export interface QuadPlaces {
@@ -26,7 +26,7 @@ function quadOp(name: string, arranging: boolean): (x: Tensor, choice: Tensor, p
     name,
     infer: ([x, choice, order, fine, coarse, quadrant]) => {
       const dtype = requireFloat(name, x);
-      requireSameDType(name, x, choice);
+      requireParameters(name, x, choice);
       if (x.rank !== 3 || choice.rank !== 2 || choice.shape[0] !== x.shape[0])
         throw new ShapeError(
           name,

@@ -1,11 +1,12 @@
 /** Reductions over any axes. `axis`: one axis, several, or absent for all; negative ones count from the end. */
-import type { DType } from "../tensor/dtype.js";
+import { type DType, isFloat, parameterDType } from "../tensor/dtype.js";
 import { requireAxes, size } from "../tensor/shape.js";
 import { requireTensor, type Tensor, type TensorSpec } from "../tensor/tensor.js";
 import { requireBoolean, requireNumber } from "../util/check.js";
 import { DTypeError, ShapeError, show } from "../util/errors.js";
 import { div, eq, mul, sub, where } from "./arithmetic.js";
-import { defineOp, launch, requireFloat } from "./define.js";
+import { cast } from "./cast.js";
+import { computes, defineOp, launch, requireFloat } from "./define.js";
 import { exp } from "./elementwise.js";
 import { expand, permute, reshape } from "./shape_ops.js";
 
@@ -53,23 +54,19 @@ function spread(y: Tensor, shape: readonly number[], { axes }: Reduction): Tenso
 const sumOp = defineOp<Reduction>({
   name: "sum",
   infer: ([x], r) => {
-    if (x.dtype === "bfloat16")
-      throw new DTypeError("sum", "has no bfloat16 form (cast it)", "float32", "bfloat16");
-    const float = x.dtype === "float32" || x.dtype === "float64";
-    return {
-      shape: reducedShape(x.shape, r),
-      dtype: float ? x.dtype : ("int64" as DType),
-    };
+    refuseBfloat16("sum", x);
+    const dtype = parameterDType(x.dtype);
+    return { shape: reducedShape(x.shape, r), dtype: isFloat(dtype) ? dtype : ("int64" as DType) };
   },
   forward: ([x], r, out) => reduceKernel("sum_fwd", x, r, out),
-  backward: (dy, { attrs, specs: [x] }) => [spread(dy, x.shape, attrs)],
+  backward: (dy, { attrs, specs: [x] }) => [spread(cast(dy, x.dtype), x.shape, attrs)],
 });
-/** Sum. Integers and bool add up in int64. */
+/** Sum. Integers and bool add up in int64, bfloat16 in float32. */
 export function sum(x: Tensor, axis?: Axis, keepDims = false): Tensor {
   return sumOp([x], reduction("sum", x, axis, keepDims));
 }
 
-/** Mean of a floating tensor; NaN over no elements. */
+/** Mean of a floating tensor (of bfloat16: float32); NaN over no elements. */
 export function mean(x: Tensor, axis?: Axis, keepDims = false): Tensor {
   const r = reduction("mean", x, axis, keepDims);
   requireFloat("mean", x);
@@ -81,7 +78,7 @@ export function variance(x: Tensor, axis?: Axis, keepDims = false, correction = 
   const r = reduction("var", x, axis, keepDims);
   requireFloat("var", x);
   requireNumber("var", "correction", correction, 0);
-  const centred = sub(x, mean(x, r.axes, true));
+  const centred = sub(cast(x, parameterDType(x.dtype)), mean(x, r.axes, true));
   const count = size(r.axes.map((a) => x.shape[a]));
   return div(sumOp([mul(centred, centred)], r), Math.max(0, count - correction));
 }
@@ -108,9 +105,13 @@ export const max = extreme("max");
 /** Smallest element; NaN wins. Several smallest ones share the gradient. */
 export const min = extreme("min");
 
-function requireElements(op: string, x: Tensor, { axes }: Reduction): void {
-  if (x.dtype === "bfloat16")
+function refuseBfloat16(op: string, x: Tensor): void {
+  if (x.dtype === "bfloat16" && !computes(x))
     throw new DTypeError(op, "has no bfloat16 form (cast it)", "float32", "bfloat16");
+}
+
+function requireElements(op: string, x: Tensor, { axes }: Reduction): void {
+  refuseBfloat16(op, x);
   if (axes.some((axis) => x.shape[axis] === 0))
     throw new ShapeError(op, "nothing to reduce", "at least one element", `shape ${show(x.shape)}`);
 }

@@ -4,50 +4,53 @@
  */
 
 import { requirePair, requireShape } from "../tensor/shape.js";
-import { fromTypedArray, requireTensor, type Tensor } from "../tensor/tensor.js";
+import { type Device, requireTensor, type Tensor } from "../tensor/tensor.js";
 import { requireOneOf, requireOptions } from "../util/check.js";
 import { ShapeError, show } from "../util/errors.js";
+import { type Constants, constants } from "./constants.js";
 import { defineOp, launch, requireFloat } from "./define.js";
 
 /** For each output position, the input positions it is made of. */
 type Taps = readonly (readonly { from: number; weight: number }[])[];
+/** The taps of one direction, and what they are a function of: tables of one key are the same. */
+interface Direction {
+  key: string;
+  /** Positions of the output and of the input. */
+  out: number;
+  size: number;
+  taps: () => Taps;
+}
 interface Tables {
-  rows: Taps;
-  columns: Taps;
+  rows: Direction;
+  columns: Direction;
 }
 
 /** Offsets, positions and weights of one direction, as the kernel takes them. */
-function csr(taps: Taps): Tensor[] {
-  const offsets = new Int32Array(taps.length + 1);
-  taps.forEach((list, k) => {
-    offsets[k + 1] = offsets[k] + list.length;
-  });
-  const flat = taps.flat();
-  const make = (data: Int32Array | Float64Array, dtype: "int32" | "float64") =>
-    fromTypedArray("resample2d", data, {
-      shape: [data.length],
-      dtype,
-      device: "cpu",
+function csr({ key, taps }: Direction, device: Device): Tensor[] {
+  return constants(`resample ${key}`, device, (): Constants => {
+    const lists = taps();
+    const offsets = new Int32Array(lists.length + 1);
+    lists.forEach((list, k) => {
+      offsets[k + 1] = offsets[k] + list.length;
     });
-  return [
-    make(offsets, "int32"),
-    make(
-      Int32Array.from(flat, (tap) => tap.from),
-      "int32",
-    ),
-    make(
-      Float64Array.from(flat, (tap) => tap.weight),
-      "float64",
-    ),
-  ];
+    const flat = lists.flat();
+    return [offsets, Int32Array.from(flat, (tap) => tap.from), Float64Array.from(flat, (tap) => tap.weight)];
+  });
 }
 
-function transposed(taps: Taps, size: number): Taps {
-  const result: { from: number; weight: number }[][] = Array.from({ length: size }, () => []);
-  taps.forEach((list, to) => {
-    for (const { from, weight } of list) result[from].push({ from: to, weight });
-  });
-  return result;
+function transposed({ key, out, size, taps }: Direction): Direction {
+  return {
+    key: `${key} transposed`,
+    out: size,
+    size: out,
+    taps: () => {
+      const result: { from: number; weight: number }[][] = Array.from({ length: size }, () => []);
+      taps().forEach((list, to) => {
+        for (const { from, weight } of list) result[from].push({ from: to, weight });
+      });
+      return result;
+    },
+  };
 }
 
 /** @param name the public op, for its errors */
@@ -55,13 +58,13 @@ function resampler(name: string): (x: Tensor, tables: Tables) => Tensor {
   const op = defineOp<Tables>({
     name,
     infer: ([x], { rows, columns }) => ({
-      shape: requireShape(name, [x.shape[0], rows.length, columns.length, x.shape[3]]),
+      shape: requireShape(name, [x.shape[0], rows.out, columns.out, x.shape[3]]),
       dtype: requireFloat(name, x),
     }),
     forward: ([x], { rows, columns }, out) =>
-      launch("resample2d_fwd", [x, ...csr(rows), ...csr(columns)], [out]),
+      launch("resample2d_fwd", [x, ...csr(rows, x.device), ...csr(columns, x.device)], [out]),
     backward: (dy, { specs: [x], attrs: { rows, columns } }) => {
-      const tables = [...csr(transposed(rows, x.shape[1])), ...csr(transposed(columns, x.shape[2]))];
+      const tables = [...csr(transposed(rows), x.device), ...csr(transposed(columns), x.device)];
       return launch("resample2d_fwd", [dy, ...tables], [x]);
     },
   });
@@ -110,17 +113,22 @@ const avgPoolOp = resampler("avgPool");
 /** Mean of each window; padding counts as zeros. x [batch, height, width, channels]. */
 export function avgPool(x: Tensor, options: PoolOptions): Tensor {
   const { kernel, stride, padding, out } = poolGeometry("avgPool", x, options);
-  const taps = (k: 0 | 1): Taps =>
-    Array.from({ length: out[k] }, (_, i) => {
-      const start = i * stride[k] - padding[k];
-      const from = Math.max(0, start);
-      const to = Math.min(x.shape[k + 1], start + kernel[k]);
-      return Array.from({ length: Math.max(0, to - from) }, (_, j) => ({
-        from: from + j,
-        weight: 1 / kernel[k],
-      }));
-    });
-  return avgPoolOp(x, { rows: taps(0), columns: taps(1) });
+  const direction = (k: 0 | 1): Direction => ({
+    key: `average ${x.shape[k + 1]} ${kernel[k]} ${stride[k]} ${padding[k]}`,
+    out: out[k],
+    size: x.shape[k + 1],
+    taps: () =>
+      Array.from({ length: out[k] }, (_, i) => {
+        const start = i * stride[k] - padding[k];
+        const from = Math.max(0, start);
+        const to = Math.min(x.shape[k + 1], start + kernel[k]);
+        return Array.from({ length: Math.max(0, to - from) }, (_, j) => ({
+          from: from + j,
+          weight: 1 / kernel[k],
+        }));
+      }),
+  });
+  return avgPoolOp(x, { rows: direction(0), columns: direction(1) });
 }
 
 const adaptiveAvgPoolOp = resampler("adaptiveAvgPool2d");
@@ -130,18 +138,21 @@ export function adaptiveAvgPool2d(x: Tensor, size: number | [number, number]): T
   requireImages(op, x);
   const out = requireSize(op, size);
   requireNonEmpty(op, x);
-  const taps = (k: 0 | 1): Taps => {
+  const direction = (k: 0 | 1): Direction => {
     const n = x.shape[k + 1];
-    return Array.from({ length: out[k] }, (_, i) => {
-      const from = Math.floor((i * n) / out[k]);
-      const count = Math.ceil(((i + 1) * n) / out[k]) - from;
-      return Array.from({ length: count }, (_, j) => ({
-        from: from + j,
-        weight: 1 / count,
-      }));
-    });
+    return {
+      key: `cells ${n} ${out[k]}`,
+      out: out[k],
+      size: n,
+      taps: () =>
+        Array.from({ length: out[k] }, (_, i) => {
+          const from = Math.floor((i * n) / out[k]);
+          const count = Math.ceil(((i + 1) * n) / out[k]) - from;
+          return Array.from({ length: count }, (_, j) => ({ from: from + j, weight: 1 / count }));
+        }),
+    };
   };
-  return adaptiveAvgPoolOp(x, { rows: taps(0), columns: taps(1) });
+  return adaptiveAvgPoolOp(x, { rows: direction(0), columns: direction(1) });
 }
 
 /** The largest height or width of a result: its tables are JavaScript arrays. */
@@ -176,9 +187,9 @@ export function interpolate(x: Tensor, options: InterpolateOptions): Tensor {
   const out = requireSize(op, options.size);
   const mode = requireOneOf(op, "mode", options.mode ?? "nearest", ["nearest", "bilinear"]);
   requireNonEmpty(op, x);
-  const taps = (k: 0 | 1): Taps => {
+  const direction = (k: 0 | 1): Direction => {
     const n = x.shape[k + 1];
-    return Array.from({ length: out[k] }, (_, i) => {
+    const tapsOf = (i: number): { from: number; weight: number }[] => {
       if (mode === "nearest") return [{ from: Math.min(n - 1, Math.floor((i * n) / out[k])), weight: 1 }];
       const source = Math.max(0, ((i + 0.5) * n) / out[k] - 0.5);
       const from = Math.min(n - 1, Math.floor(source));
@@ -188,7 +199,13 @@ export function interpolate(x: Tensor, options: InterpolateOptions): Tensor {
         { from, weight: 1 - weight },
         { from: from + 1, weight },
       ];
-    });
+    };
+    return {
+      key: `${mode} ${n} ${out[k]}`,
+      out: out[k],
+      size: n,
+      taps: () => Array.from({ length: out[k] }, (_, i) => tapsOf(i)),
+    };
   };
-  return interpolateOp(x, { rows: taps(0), columns: taps(1) });
+  return interpolateOp(x, { rows: direction(0), columns: direction(1) });
 }

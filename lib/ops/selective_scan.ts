@@ -3,7 +3,7 @@ import { requireTensor, type Tensor, type TensorSpec } from "../tensor/tensor.js
 import { requireBoolean, requireOptions } from "../util/check.js";
 import { DTypeError, ShapeError, show } from "../util/errors.js";
 import { cast } from "./cast.js";
-import { defineOp, launch, requireFloat, requireSameDType } from "./define.js";
+import { defineOp, launch, requireFloat, requireParameters, requireSameDType } from "./define.js";
 import { reshape } from "./shape_ops.js";
 
 export interface SelectiveScanOptions {
@@ -34,7 +34,8 @@ const scanOp = defineOp<Flags>({
   infer: ([u, delta, A, B, C, D, bias, order], { merge }) => {
     const op = "selectiveScan";
     const dtype = requireFloat(op, u);
-    requireSameDType(op, u, delta, A, B, C, D, bias);
+    requireSameDType(op, u, delta, B, C);
+    requireParameters(op, u, A, D, bias);
     if (delta.rank !== 3)
       throw new ShapeError(op, "delta has the wrong rank", "[batch, length, channels]", show(delta.shape));
     const [batch, length, channels] = delta.shape;
@@ -94,6 +95,7 @@ const scanOp = defineOp<Flags>({
     const chunks = Math.ceil(delta.shape[1] / chunk);
     const kept: TensorSpec = {
       ...out,
+      dtype: A.dtype,
       shape: [delta.shape[0], chunks, channels, states],
     };
     return launch("selective_scan_fwd", inputs, [out, kept], [Number(softplus), Number(merge), chunk]);

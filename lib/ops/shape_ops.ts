@@ -1,4 +1,5 @@
 /** Ops that move elements without changing them. */
+import { type DType, isDifferentiable } from "../tensor/dtype.js";
 import {
   requireAxes,
   requireAxis,
@@ -11,6 +12,7 @@ import {
 import { alias, requireTensor, type Tensor, type TensorSpec } from "../tensor/tensor.js";
 import { requireInteger, requireNumber } from "../util/check.js";
 import { ArgumentError, ShapeError, show } from "../util/errors.js";
+import { cast } from "./cast.js";
 import { defineOp, launch, requireSameDType } from "./define.js";
 import { sum } from "./reduce.js";
 
@@ -129,12 +131,17 @@ export function expand(x: Tensor, shape: Shape): Tensor {
   return sameShape(target, x.shape) ? reshape(x, target) : expandOp([x], { shape: target });
 }
 
+/** Integers add up in int64; a sum in place of x keeps floating dtypes. */
+function sumDType(dtype: DType): DType {
+  return isDifferentiable(dtype) ? dtype : "int64";
+}
+
 /** The inverse of broadcasting: the sum of x over the axes that `shape` lacks or has as 1. */
 export function sumTo(x: Tensor, shape: Shape): Tensor {
   requireTensor("sumTo", "input", x);
   const lead = x.rank - requireShape("sumTo", shape).length;
   const axes = x.shape.flatMap((dim, k) => (k < lead || (shape[k - lead] === 1 && dim !== 1) ? [k] : []));
-  return reshape(axes.length > 0 ? sum(x, axes, true) : x, shape);
+  return reshape(axes.length > 0 ? cast(sum(x, axes, true), sumDType(x.dtype)) : x, shape);
 }
 
 const concatOp = defineOp<{ axis: number }>({

@@ -27,9 +27,19 @@ export function requireDType(op: string, dtype: unknown): DType {
   throw new DTypeError(op, "unknown dtype", `one of ${Object.keys(DTYPES).join(", ")}`, show(dtype));
 }
 
-/** float32 or float64: the dtypes that arithmetic and gradients run in. */
+/** float32 or float64: the dtypes that arithmetic and gradients run in on every device. */
 export function isFloat(dtype: DType): boolean {
   return DTYPES[dtype].float;
+}
+
+/** Whether numbers of this dtype can have gradients: floats, and bfloat16 (which computes on CUDA only). */
+export function isDifferentiable(dtype: DType): boolean {
+  return isFloat(dtype) || dtype === "bfloat16";
+}
+
+/** The dtype of parameters, statistics and sums beside data of a dtype: float32 beside bfloat16, else the same. */
+export function parameterDType(dtype: DType): DType {
+  return dtype === "bfloat16" ? "float32" : dtype;
 }
 
 export function newArray(dtype: DType, length: number): TensorData {

@@ -1,10 +1,11 @@
 import { readFileSync } from "node:fs";
 import { totalmem } from "node:os";
-import { addon, type NativeStats } from "../native/addon.js";
+import { addon, type NativeStats, translate } from "../native/addon.js";
 import { requireInteger } from "../util/check.js";
+import { type Device, deviceCode, requireDevice } from "./tensor.js";
 
 /**
- * - `liveTensors`: native tensors not yet freed, those that the tape keeps for backward included
+ * - `liveTensors`: native tensors not yet freed on all devices, those that the tape keeps for backward included
  * - `liveBytes`, `peakBytes`: storage in use, now and at most since the last `resetPeak()`
  * - `cachedBytes`: freed buffers kept for reuse
  * - `budget`: bytes that may be in use; beyond it an op throws {@link OutOfMemoryError}
@@ -12,30 +13,50 @@ import { requireInteger } from "../util/check.js";
 export type MemoryStats = NativeStats;
 
 interface Memory extends Readonly<MemoryStats> {
-  /** The counters of this thread, as they are now. */
-  (): MemoryStats;
-  /** Limits the bytes in use; the error past it names the largest holders. */
-  setBudget(bytes: number): void;
-  resetPeak(): void;
-  /** Gives freed buffers back to the system. */
-  trim(): void;
+  /** The counters of this thread on a device (default: the CPU), as they are now. */
+  (device?: Device): MemoryStats;
+  /** Limits the bytes in use on a device; the error past it names the largest holders. */
+  setBudget(bytes: number, device?: Device): void;
+  resetPeak(device?: Device): void;
+  /** Gives freed buffers that are kept for reuse back to the system, or to the GPU's driver. */
+  emptyCache(device?: Device): void;
+}
+
+function codeOf(op: string, device: Device | undefined): number {
+  return deviceCode(requireDevice(op, device ?? "cpu"));
 }
 
 const functions = {
-  setBudget(bytes: number): void {
-    addon.setBudget(requireInteger("memory.setBudget", "bytes", bytes, 0));
+  setBudget(bytes: number, device?: Device): void {
+    addon.setBudget(
+      requireInteger("memory.setBudget", "bytes", bytes, 0),
+      codeOf("memory.setBudget", device),
+    );
   },
-  resetPeak: (): void => addon.resetPeak(),
-  trim: (): void => addon.trim(),
+  resetPeak: (device?: Device): void => addon.resetPeak(codeOf("memory.resetPeak", device)),
+  emptyCache: (device?: Device): void => addon.emptyCache(codeOf("memory.emptyCache", device)),
 };
 
 /** Counters and limits of native memory: `memory()` gives all counters, `memory.liveBytes` and its like one of them. */
-export const memory = Object.assign((): MemoryStats => addon.stats(), functions) as unknown as Memory;
+export const memory = Object.assign(
+  (device?: Device): MemoryStats => addon.stats(codeOf("memory", device)),
+  functions,
+) as unknown as Memory;
 for (const key of ["liveTensors", "liveBytes", "peakBytes", "cachedBytes", "budget"] as const)
   Object.defineProperty(memory, key, {
-    get: () => addon.stats()[key],
+    get: () => addon.stats(0)[key],
     enumerable: true,
   });
+
+/** Waits until a device has done all work it was given. @throws what went wrong in it */
+export function synchronize(device: Device = "cuda"): void {
+  const code = codeOf("synchronize", device);
+  try {
+    addon.synchronize(code);
+  } catch (error) {
+    throw translate("synchronize", error);
+  }
+}
 
 /** The container's memory limit where there is one, else the machine's memory. */
 function availableMemory(): number {

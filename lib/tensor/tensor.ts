@@ -1,5 +1,6 @@
 import { inspect } from "node:util";
 import { addon, translate } from "../native/addon.js";
+import { cudaInfo } from "../native/cuda.js";
 import { ArgumentError, DeviceError, DisposedError, show } from "../util/errors.js";
 import { DTYPES, type DType, newArray, type TensorData } from "./dtype.js";
 import { format } from "./print.js";
@@ -9,11 +10,13 @@ import { type Shape, size } from "./shape.js";
 export type Device = "cpu" | "cuda";
 const DEVICES: Record<Device, number> = { cpu: 0, cuda: 1 };
 
-/** The device names that this library knows; whether this machine has one is found when it is used. */
+/** A device that this machine has. @throws {DeviceError} with the reason, if there is no CUDA device to use */
 export function requireDevice(op: string, device: unknown): Device {
   if (device === "cpu") return device;
-  if (device === "cuda") throw new DeviceError(op, "this build has no CUDA backend", "cpu", show(device));
-  throw new DeviceError(op, "unknown device", "cpu or cuda", show(device));
+  if (device !== "cuda") throw new DeviceError(op, "unknown device", "cpu or cuda", show(device));
+  const info = cudaInfo();
+  if (!info.available) throw new DeviceError(op, `there is no CUDA device: ${info.reason}`, "cpu", show(device));
+  return device;
 }
 
 /** What a tensor is, before it exists: what `infer` returns. */
@@ -151,8 +154,17 @@ export class Tensor {
 
   /** A copy of the elements. int64 as BigInt64Array, bool as Uint8Array of 0 and 1, bfloat16 as raw Uint16Array. */
   toTypedArray(): TensorData {
+    return this.#read("toTypedArray");
+  }
+
+  /** Waits for the device. @throws what went wrong in the work that the elements came from */
+  #read(op: string): TensorData {
     const data = newArray(this.dtype, this.size);
-    addon.read(this.handle("toTypedArray"), data);
+    try {
+      addon.read(this.handle(op), data);
+    } catch (error) {
+      throw translate(op, error);
+    }
     return data;
   }
 
@@ -173,8 +185,7 @@ export class Tensor {
   }
 
   #values(op: string): (number | boolean)[] {
-    const data = newArray(this.dtype, this.size);
-    addon.read(this.handle(op), data);
+    const data = this.#read(op);
     if (this.dtype === "bool") return Array.from(data as Uint8Array, (v) => v !== 0);
     if (this.dtype === "bfloat16") return Array.from(data as Uint16Array, bfloat16ToNumber);
     return Array.from(data as Float64Array, Number);
@@ -234,6 +245,15 @@ export function fromTypedArray(op: string, data: TensorData, spec: TensorSpec): 
       data,
     );
     return new Tensor(handle, spec);
+  } catch (error) {
+    throw translate(op, error);
+  }
+}
+
+/** A copy of a tensor on another device; not part of the graph. */
+export function transfer(op: string, t: Tensor, device: Device): Tensor {
+  try {
+    return new Tensor(addon.transfer(t.handle(op), DEVICES[device]), { shape: t.shape, dtype: t.dtype, device });
   } catch (error) {
     throw translate(op, error);
   }

@@ -104,10 +104,8 @@ void execute(Engine& engine, double* record, int64_t size) {
 
   const int64_t n_attrs = reader.left();
   const Attrs attrs(info.attrs, reader.take(n_attrs), n_attrs);
-  Backend* b = backend(device);
-  const Kernel kernel = b ? b->kernel(op) : nullptr;
-  if (!kernel) throw Error(ErrorKind::device, std::string(info.name) + ": no kernel on this device");
-  kernel(Call{info.name, in.data(), static_cast<int>(n_in), out.data(), static_cast<int>(n_out), attrs});
+  backend(device).run(
+      Call{info.name, in.data(), static_cast<int>(n_in), out.data(), static_cast<int>(n_out), attrs, op});
   made.keep();
 }
 

@@ -6,6 +6,7 @@
 #include "binding/execute.h"
 #include "core/engine.h"
 #include "core/op_table.h"
+#include "core/plugin.h"
 #include "cpu/dispatch.h"
 #include "cpu/thread_pool.h"
 
@@ -13,7 +14,7 @@ namespace qm::binding {
 
 namespace {
 
-constexpr int kAbi = 1;  // raised whenever lib/native and this file must change together
+constexpr int kAbi = 2;  // raised whenever lib/native and this file must change together
 
 Engine& engine(const Napi::CallbackInfo& info) { return *info.Env().GetInstanceData<Engine>(); }
 
@@ -98,32 +99,92 @@ Napi::Value write(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
+/// transfer(handle, device) -> a handle on that device
+Napi::Value transfer(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), engine(info).transfer(number(info, 0), device(number(info, 1))));
+}
+
 Napi::Value stats(const Napi::CallbackInfo& info) {
   Engine& e = engine(info);
+  const Device where = device(number(info, 0));
+  const Usage& used = e.usage(where);
   Napi::Object o = Napi::Object::New(info.Env());
   o.Set("liveTensors", static_cast<double>(e.live_handles()));
-  o.Set("liveBytes", static_cast<double>(e.live_bytes()));
-  o.Set("peakBytes", static_cast<double>(e.peak_bytes()));
-  o.Set("cachedBytes", static_cast<double>(cpu_backend()->cached_bytes()));
-  o.Set("budget", static_cast<double>(e.budget()));
+  o.Set("liveBytes", static_cast<double>(used.live));
+  o.Set("peakBytes", static_cast<double>(used.peak));
+  o.Set("cachedBytes", static_cast<double>(backend(where).cached_bytes()));
+  o.Set("budget", static_cast<double>(used.budget));
   return o;
 }
 
 Napi::Value set_budget(const Napi::CallbackInfo& info) {
   const int64_t bytes = integer(info, 0);
   if (bytes < 0) throw Error(ErrorKind::argument, "a budget is at least 0 bytes");
-  engine(info).set_budget(bytes);
+  engine(info).usage(device(number(info, 1))).budget = bytes;
   return info.Env().Undefined();
 }
 
 Napi::Value reset_peak(const Napi::CallbackInfo& info) {
-  engine(info).reset_peak();
+  Usage& used = engine(info).usage(device(number(info, 0)));
+  used.peak = used.live;
   return info.Env().Undefined();
 }
 
-Napi::Value trim(const Napi::CallbackInfo& info) {
-  cpu_backend()->trim();
+Napi::Value empty_cache(const Napi::CallbackInfo& info) {
+  backend(device(number(info, 0))).trim();
   return info.Env().Undefined();
+}
+
+Napi::Value synchronize(const Napi::CallbackInfo& info) {
+  backend(device(number(info, 0))).synchronize();
+  return info.Env().Undefined();
+}
+
+Napi::Value begin_capture(const Napi::CallbackInfo& info) {
+  backend(device(number(info, 0))).begin_capture();
+  return info.Env().Undefined();
+}
+
+Napi::Value end_capture(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(),
+                           static_cast<double>(backend(device(number(info, 0))).end_capture()));
+}
+
+Napi::Value abort_capture(const Napi::CallbackInfo& info) {
+  backend(device(number(info, 0))).abort_capture();
+  return info.Env().Undefined();
+}
+
+/// replay(device, graph, draws since the capture)
+Napi::Value replay(const Napi::CallbackInfo& info) {
+  backend(device(number(info, 0))).replay(integer(info, 1), static_cast<uint64_t>(integer(info, 2)));
+  return info.Env().Undefined();
+}
+
+Napi::Value drop_graph(const Napi::CallbackInfo& info) {
+  backend(device(number(info, 0))).drop_graph(integer(info, 1));
+  return info.Env().Undefined();
+}
+
+/// The CUDA device, or {reason} why there is none.
+Napi::Value cuda_info(const Napi::CallbackInfo& info) {
+  Napi::Object o = Napi::Object::New(info.Env());
+  CudaPlugin& plugin = cuda_plugin();
+  o.Set("available", plugin.available());
+  if (!plugin.available()) {
+    o.Set("reason", plugin.reason());
+    return o;
+  }
+  const DeviceInfo& d = plugin.info();
+  o.Set("name", d.name);
+  o.Set("capability", std::to_string(d.major) + "." + std::to_string(d.minor));
+  o.Set("multiprocessors", d.multiprocessors);
+  o.Set("driver", d.driver);
+  o.Set("runtime", d.runtime);
+  o.Set("builtFor", d.built_for);
+  o.Set("memory", static_cast<double>(d.memory));
+  o.Set("free", static_cast<double>(d.free));
+  return o;
 }
 
 Napi::Value set_threads(const Napi::CallbackInfo& info) {
@@ -159,7 +220,7 @@ Napi::Value describe(const Napi::CallbackInfo& info) {
 
 Napi::Object init(Napi::Env env, Napi::Object exports) {
   cpu::select_isa();
-  env.SetInstanceData(new Engine(kMaxBytes));
+  env.SetInstanceData(new Engine);
   const auto add = [&](const char* name, Napi::Value (*f)(const Napi::CallbackInfo&)) {
     exports.Set(name, Napi::Function::New(env, f, name));
   };
@@ -174,7 +235,15 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   add("stats", guarded<stats>);
   add("setBudget", guarded<set_budget>);
   add("resetPeak", guarded<reset_peak>);
-  add("trim", guarded<trim>);
+  add("emptyCache", guarded<empty_cache>);
+  add("transfer", guarded<transfer>);
+  add("synchronize", guarded<synchronize>);
+  add("beginCapture", guarded<begin_capture>);
+  add("endCapture", guarded<end_capture>);
+  add("abortCapture", guarded<abort_capture>);
+  add("replay", guarded<replay>);
+  add("dropGraph", guarded<drop_graph>);
+  add("cudaInfo", guarded<cuda_info>);
   add("setThreads", guarded<set_threads>);
   add("describe", guarded<describe>);
   return exports;

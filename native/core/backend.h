@@ -1,5 +1,5 @@
-// A device, as the rest of the engine sees it. A backend brings memory, copies and one kernel per row of
-// ops.def (null where it has none); nothing above this interface knows which device it talks to.
+// A device, as the rest of the engine sees it. A backend brings memory, copies and the kernels of ops.def;
+// nothing above this interface knows which device it talks to.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -21,13 +21,33 @@ class Backend {
   /// Bytes kept for reuse, and a way to give them back.
   virtual size_t cached_bytes() const = 0;
   virtual void trim() = 0;
+  /// `host` may be reused when the call returns.
   virtual void copy_in(void* device, const void* host, size_t bytes) = 0;
+  /// Waits for the work that `device` depends on.
   virtual void copy_out(void* host, const void* device, size_t bytes) = 0;
-  virtual Kernel kernel(int op) const = 0;
+  virtual void run(const Call& call) = 0;
+  /// Waits for all work, and throws what went wrong in it.
+  virtual void synchronize() = 0;
+
+  /// Between begin and end, calls are recorded instead of run; the graph runs them again, on the same memory.
+  virtual void begin_capture() { no_capture(); }
+  virtual int64_t end_capture() { no_capture(); }
+  virtual void abort_capture() {}
+  /// @param draw_offset added to the counters of random numbers
+  virtual void replay(int64_t graph, uint64_t draw_offset) {
+    (void)graph, (void)draw_offset;
+    no_capture();
+  }
+  virtual void drop_graph(int64_t graph) { (void)graph; }
+
+ private:
+  [[noreturn]] void no_capture() const {
+    throw Error(ErrorKind::device, std::string("capture: the device ") + name() + " does not record graphs");
+  }
 };
 
-/// The backend of a device, or null when this build or machine has none.
-Backend* backend(Device device);
-Backend* cpu_backend();
+/// The backend of a device; throws, with the reason, when this build or machine has none.
+Backend& backend(Device device);
+Backend& cpu_backend();
 
 }  // namespace qm

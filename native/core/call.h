@@ -34,6 +34,7 @@ struct Call {
   TensorView* out;
   int n_out;
   const Attrs& attrs;
+  int row;  // of ops.def
 
   /// A kernel's own guard. `infer` in TypeScript has refused bad input already, with a better message;
   /// this keeps a mistake there from becoming a stray write.

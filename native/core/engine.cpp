@@ -15,7 +15,7 @@ constexpr double kGenerationRange = 268435456.0;  // 2^28 generations: slot and 
 Engine::~Engine() {
   for (Slot& s : slots_)
     if (s.storage && --s.storage->refs == 0) {
-      backend(s.storage->device)->release(s.storage->data, s.storage->bytes);
+      backend(s.storage->device).release(s.storage->data, s.storage->bytes);
       delete s.storage;
     }
 }
@@ -52,26 +52,27 @@ double Engine::insert(Storage* storage, DType dtype, const Shape& shape) {
 }
 
 Storage* Engine::allocate(size_t bytes, Device device, int creator) {
-  Backend* b = backend(device);
-  if (!b) throw Error(ErrorKind::device, "this build has no such device");
+  Backend& b = backend(device);
+  Usage& used = usage(device);
   const int64_t wanted = static_cast<int64_t>(bytes);
   void* data = nullptr;
-  if (live_bytes_ + wanted <= budget_) {
-    if (live_bytes_ + wanted + static_cast<int64_t>(b->cached_bytes()) > budget_) b->trim();
-    data = b->allocate(bytes);
+  if (used.live + wanted <= used.budget) {
+    if (used.live + wanted + static_cast<int64_t>(b.cached_bytes()) > used.budget) b.trim();
+    data = b.allocate(bytes);
   }
   if (!data)
-    throw Error(ErrorKind::out_of_memory, "out of memory; expected at most " + std::to_string(budget_) +
+    throw Error(ErrorKind::out_of_memory, std::string("out of memory on ") + b.name() +
+                                              "; expected at most " + std::to_string(used.budget) +
                                               " bytes in use, got a request of " + std::to_string(wanted) +
-                                              " with " + std::to_string(live_bytes_) + " live (" +
-                                              largest_holders() + ")");
+                                              " with " + std::to_string(used.live) + " live (" +
+                                              largest_holders(device) + ")");
   auto storage = new (std::nothrow) Storage{data, bytes, 1, device, creator};
   if (!storage) {
-    b->release(data, bytes);
+    b.release(data, bytes);
     throw Error(ErrorKind::out_of_memory, "out of memory");
   }
-  live_bytes_ += wanted;
-  peak_bytes_ = std::max(peak_bytes_, live_bytes_);
+  used.live += wanted;
+  used.peak = std::max(used.peak, used.live);
   return storage;
 }
 
@@ -80,8 +81,8 @@ double Engine::create(DType dtype, const Shape& shape, Device device, int creato
   try {
     return insert(storage, dtype, shape);
   } catch (...) {
-    live_bytes_ -= static_cast<int64_t>(storage->bytes);
-    backend(device)->release(storage->data, storage->bytes);
+    usage(device).live -= static_cast<int64_t>(storage->bytes);
+    backend(device).release(storage->data, storage->bytes);
     delete storage;
     throw;
   }
@@ -106,8 +107,8 @@ void Engine::release(double handle) {
   free_.push_back(static_cast<uint32_t>(static_cast<int64_t>(handle) & ((int64_t{1} << 24) - 1)));
   live_handles_--;
   if (--storage->refs > 0) return;
-  live_bytes_ -= static_cast<int64_t>(storage->bytes);
-  backend(storage->device)->release(storage->data, storage->bytes);
+  usage(storage->device).live -= static_cast<int64_t>(storage->bytes);
+  backend(storage->device).release(storage->data, storage->bytes);
   delete storage;
 }
 
@@ -121,16 +122,37 @@ Device Engine::device_of(double handle) const { return slot(handle).storage->dev
 void Engine::copy_in(double handle, const void* host, size_t bytes) {
   const Slot& s = slot(handle);
   if (bytes != s.storage->bytes) throw Error(ErrorKind::shape, "data and tensor differ in size");
-  if (bytes) backend(s.storage->device)->copy_in(s.storage->data, host, bytes);
+  if (bytes) backend(s.storage->device).copy_in(s.storage->data, host, bytes);
 }
 
 void Engine::copy_out(double handle, void* host, size_t bytes) const {
   const Slot& s = slot(handle);
   if (bytes != s.storage->bytes) throw Error(ErrorKind::shape, "data and tensor differ in size");
-  if (bytes) backend(s.storage->device)->copy_out(host, s.storage->data, bytes);
+  if (bytes) backend(s.storage->device).copy_out(host, s.storage->data, bytes);
 }
 
-std::string Engine::largest_holders() const {
+double Engine::transfer(double handle, Device device) {
+  const TensorView from = get(handle);
+  const Device source = device_of(handle);
+  const size_t bytes = slot(handle).storage->bytes;
+  const double made = create(from.dtype, from.shape, device, -1);
+  if (bytes == 0) return made;
+  try {
+    void* target = get(made).data;
+    if (device == Device::cpu)
+      backend(source).copy_out(target, from.data, bytes);
+    else if (source == Device::cpu)
+      backend(device).copy_in(target, from.data, bytes);
+    else
+      throw Error(ErrorKind::device, "a tensor cannot be transferred to the device that it is on");
+  } catch (...) {
+    release(made);
+    throw;
+  }
+  return made;
+}
+
+std::string Engine::largest_holders(Device device) const {
   struct Holder {
     int creator;
     int64_t bytes, count;
@@ -138,7 +160,7 @@ std::string Engine::largest_holders() const {
   std::vector<Holder> holders;
   std::vector<const Storage*> seen;
   for (const Slot& s : slots_)
-    if (s.storage) seen.push_back(s.storage);
+    if (s.storage && s.storage->device == device) seen.push_back(s.storage);
   std::sort(seen.begin(), seen.end());
   seen.erase(std::unique(seen.begin(), seen.end()), seen.end());
   for (const Storage* s : seen) {

@@ -19,9 +19,16 @@ struct Storage {
   int creator;  // row of ops.def that allocated it, -1: data from JavaScript
 };
 
+/// Bytes of one device.
+struct Usage {
+  int64_t live = 0;
+  int64_t peak = 0;
+  int64_t budget = kMaxBytes;
+};
+
 class Engine {
  public:
-  explicit Engine(int64_t budget) : budget_(budget) {}
+  Engine() = default;
   ~Engine();
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
@@ -36,12 +43,12 @@ class Engine {
   void copy_in(double handle, const void* host, size_t bytes);
   void copy_out(double handle, void* host, size_t bytes) const;
 
+  /// A tensor on another device with the same elements.
+  double transfer(double handle, Device device);
+
+  /// Live handles on all devices.
   int64_t live_handles() const { return live_handles_; }
-  int64_t live_bytes() const { return live_bytes_; }
-  int64_t peak_bytes() const { return peak_bytes_; }
-  int64_t budget() const { return budget_; }
-  void set_budget(int64_t bytes) { budget_ = bytes; }
-  void reset_peak() { peak_bytes_ = live_bytes_; }
+  Usage& usage(Device device) { return usage_[static_cast<int>(device)]; }
 
  private:
   struct Slot {
@@ -54,14 +61,12 @@ class Engine {
   const Slot& slot(double handle) const;
   double insert(Storage* storage, DType dtype, const Shape& shape);
   Storage* allocate(size_t bytes, Device device, int creator);
-  std::string largest_holders() const;
+  std::string largest_holders(Device device) const;
 
   std::vector<Slot> slots_;
   std::vector<uint32_t> free_;
   int64_t live_handles_ = 0;
-  int64_t live_bytes_ = 0;
-  int64_t peak_bytes_ = 0;
-  int64_t budget_;
+  Usage usage_[kDeviceCount];
 };
 
 }  // namespace qm

@@ -53,7 +53,8 @@ class CpuBackend final : public Backend {
   void trim() override { cpu::trim(); }
   void copy_in(void* device, const void* host, size_t bytes) override { std::memcpy(device, host, bytes); }
   void copy_out(void* host, const void* device, size_t bytes) override { std::memcpy(host, device, bytes); }
-  Kernel kernel(int op) const override { return cpu::kernel(op); }
+  void run(const Call& call) override { selected->table[call.row](call); }
+  void synchronize() override {}
 };
 
 }  // namespace
@@ -90,15 +91,13 @@ std::vector<const char*> supported_isas() {
   return names;
 }
 
-Kernel kernel(int op) { return selected->table[op]; }
-
 }  // namespace qm::cpu
 
 namespace qm {
 
-Backend* cpu_backend() {
+Backend& cpu_backend() {
   static cpu::CpuBackend instance;
-  return &instance;
+  return instance;
 }
 
 }  // namespace qm

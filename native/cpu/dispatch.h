@@ -3,14 +3,11 @@
 #pragma once
 #include <vector>
 
-#include "core/call.h"
-
 namespace qm::cpu {
 
 void select_isa();
 const char* isa_name();
 /// Built in and supported by this processor, best first.
 std::vector<const char*> supported_isas();
-Kernel kernel(int op);
 
 }  // namespace qm::cpu

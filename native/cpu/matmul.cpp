@@ -1,8 +1,10 @@
-// Products of tensors, all by way of gemm: batched with broadcasting, linear layers, and linear layers in
-// groups.
+// Products of tensors, all by way of gemm: batched with broadcasting, linear layers, linear layers of a GELU,
+// and linear layers in groups.
 #include "cpu/gemm.h"
 
 namespace qm::cpu::QM_ISA {
+
+#include "formulas/elementwise.h"
 
 namespace {
 
@@ -108,6 +110,74 @@ void linear_bwd_w(const Call& call) {
     gemm(sw[0], sw[1], sy.count(0, sy.rank - 1), matrix(call.in[0].as<T>(), sw[0], true),
          matrix(call.in[1].as<T>(), sw[1], false), call.out[0].as<T>(), sw[1],
          static_cast<const T*>(nullptr));
+  });
+}
+
+namespace {
+
+/// gelu(h), for the products that take it as their operand.
+template <class T>
+void gelu_into(const T* h, int64_t n, T* y) {
+  parallel_for(n, kGrain, [=](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; i += kLanes<T>)
+      store_n(y + i, Gelu::forward(load_n(h + i, end - i)), end - i);
+  });
+}
+
+}  // namespace
+
+/// h [.., in], weight [out, in], bias [out] or absent: y [.., out] = gelu(h) weight^T + bias.
+void gelu_linear_fwd(const Call& call) {
+  require_one_float(call);
+  const Shape &sh = call.in[0].shape, &sw = call.in[1].shape, &so = call.out[0].shape;
+  call.require(sh.rank >= 1 && sw.rank == 2 && so.rank == sh.rank && sw[1] == sh.last(0) &&
+                   sw[0] == so.last(0) && so.count(0, so.rank - 1) == sh.count(0, sh.rank - 1),
+               "y [.., out] = gelu(h [.., in]) weight [out, in]^T");
+  call.require(!call.in[2].present || call.in[2].numel() == sw[0], "bias [out]");
+  float_dispatch(call, call.out[0].dtype, [&](auto zero) {
+    using T = decltype(zero);
+    const Scratch<T> x(static_cast<size_t>(call.in[0].numel()));
+    gelu_into(call.in[0].as<T>(), call.in[0].numel(), x.get());
+    gemm(sh.count(0, sh.rank - 1), sw[0], sw[1], matrix<T>(x.get(), sw[1], false),
+         matrix(call.in[1].as<T>(), sw[1], true), call.out[0].as<T>(), sw[0],
+         call.in[2].present ? call.in[2].as<T>() : nullptr);
+  });
+}
+
+/// dh [.., in] = (dy [.., out] weight) gelu'(h).
+void gelu_linear_bwd_x(const Call& call) {
+  require_one_float(call);
+  const Shape &sy = call.in[0].shape, &sw = call.in[1].shape, &sh = call.out[0].shape;
+  call.require(sy.rank >= 1 && sw.rank == 2 && sh.rank == sy.rank && sw[0] == sy.last(0) &&
+                   sw[1] == sh.last(0) && sh.count(0, sh.rank - 1) == sy.count(0, sy.rank - 1) &&
+                   call.in[2].shape == sh,
+               "dh [.., in] = dy [.., out] weight [out, in], h like dh");
+  float_dispatch(call, call.out[0].dtype, [&](auto zero) {
+    using T = decltype(zero);
+    T* dh = call.out[0].as<T>();
+    gemm(sy.count(0, sy.rank - 1), sw[1], sw[0], matrix(call.in[0].as<T>(), sw[0], false),
+         matrix(call.in[1].as<T>(), sw[1], false), dh, sw[1], static_cast<const T*>(nullptr));
+    const T* h = call.in[2].as<T>();
+    parallel_for(call.out[0].numel(), kGrain, [=](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; i += kLanes<T>)
+        store_n(dh + i, Gelu::backward(load_n(h + i, end - i), load_n(dh + i, end - i)), end - i);
+    });
+  });
+}
+
+/// dweight [out, in] = dy^T gelu(h).
+void gelu_linear_bwd_w(const Call& call) {
+  require_one_float(call);
+  const Shape &sy = call.in[0].shape, &sh = call.in[1].shape, &sw = call.out[0].shape;
+  call.require(sy.rank >= 1 && sh.rank == sy.rank && sw.rank == 2 && sw[0] == sy.last(0) &&
+                   sw[1] == sh.last(0) && sh.count(0, sh.rank - 1) == sy.count(0, sy.rank - 1),
+               "dweight [out, in] = dy [.., out]^T gelu(h [.., in])");
+  float_dispatch(call, call.out[0].dtype, [&](auto zero) {
+    using T = decltype(zero);
+    const Scratch<T> x(static_cast<size_t>(call.in[1].numel()));
+    gelu_into(call.in[1].as<T>(), call.in[1].numel(), x.get());
+    gemm(sw[0], sw[1], sy.count(0, sy.rank - 1), matrix(call.in[0].as<T>(), sw[0], true),
+         matrix<T>(x.get(), sw[1], false), call.out[0].as<T>(), sw[1], static_cast<const T*>(nullptr));
   });
 }
 

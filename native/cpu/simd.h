@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 #if defined(__AVX2__) || defined(__AVX512F__)
 #include <immintrin.h>
 #elif defined(__ARM_NEON)
@@ -14,6 +15,7 @@
 
 // Internal linkage: the same template in two instruction sets must not be merged by the linker.
 #define QM_INLINE static inline __attribute__((always_inline))
+#define QM_TABLE constexpr
 
 namespace qm::cpu::QM_ISA {
 
@@ -124,6 +126,13 @@ template <class T>
 QM_INLINE Vec<T> splat(T x) {
   return x - Vec<T>{};
 }
+
+/// The same bits, and the same number.
+QM_INLINE VecI32 as_int(VecF32 x) { return (VecI32)x; }
+QM_INLINE VecI64 as_int(VecF64 x) { return (VecI64)x; }
+QM_INLINE VecF32 as_float(VecI32 x) { return (VecF32)x; }
+QM_INLINE VecF64 as_float(VecI64 x) { return (VecF64)x; }
+QM_INLINE VecF32 to_float(VecI32 x) { return __builtin_convertvector(x, VecF32); }
 
 /// The constant c in the type of the first argument: lets a formula be written once for float and double.
 QM_INLINE VecF32 same(VecF32, double c) { return splat(static_cast<float>(c)); }

@@ -119,7 +119,7 @@ void dtype_dispatch(DType dtype, Body&& body) {
 }
 
 /// The element that `value` becomes in a dtype, as bits in the low bytes.
-QM_INLINE uint64_t bits_of(DType dtype, double value) {
+static inline uint64_t bits_of(DType dtype, double value) {
   uint64_t bits = 0;
   dtype_dispatch(dtype, [&](auto zero) {
     const auto element = Convert<decltype(zero)>::from(value);

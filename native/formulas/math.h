@@ -1,5 +1,6 @@
 // Scalar maths, written once for one lane or many. `V` is float, double or a vector of either; a device
-// brings `mul_add` and `same` (a constant of V's type) and includes this file inside its namespace (so that
+// brings the types VecF32 to VecI64, `splat`, `same` (a constant of V's type), `mul_add`, `as_int` and
+// `as_float` (the same bits), `to_float` and `per_lane`, and includes this file inside its namespace (so that
 // instruction sets stay apart).
 //
 // float32: range reduction and a polynomial of our own; float64 (gradient checks, references): the C library,
@@ -31,11 +32,11 @@ QM_INLINE VecF32 exp_of(VecF32 x) {
   p = mul_add(p, r, splat(1.0f));
   p = mul_add(p, r, splat(1.0f));
   // times 2^n in two halves, so that neither leaves the normal range
-  const VecI32 k = (VecI32)shifted - splat(int32_t{0x4b400000});
+  const VecI32 k = as_int(shifted) - splat(int32_t{0x4b400000});
   const VecI32 k1 = k >> 1;
   const VecI32 k2 = k - k1;
-  const VecF32 scale1 = (VecF32)((k1 + 127) << 23);
-  const VecF32 scale2 = (VecF32)((k2 + 127) << 23);
+  const VecF32 scale1 = as_float((k1 + 127) << 23);
+  const VecF32 scale2 = as_float((k2 + 127) << 23);
   return p * scale1 * scale2;
 }
 QM_INLINE VecF64 exp_of(VecF64 x) {
@@ -61,10 +62,10 @@ QM_INLINE VecF64 exp_of(VecF64 x) {
                                            1.0 / 479001600,
                                            1.0 / 6227020800};
   const VecF64 p = polynomial(r, inverse_factorials);
-  const VecI64 k = (VecI64)shifted - splat(int64_t{0x4338000000000000});
+  const VecI64 k = as_int(shifted) - splat(int64_t{0x4338000000000000});
   const VecI64 k1 = k >> 1;
   const VecI64 k2 = k - k1;
-  return p * (VecF64)((k1 + 1023) << 52) * (VecF64)((k2 + 1023) << 52);
+  return p * as_float((k1 + 1023) << 52) * as_float((k2 + 1023) << 52);
 }
 
 /// Natural logarithm: -inf at 0, NaN below.
@@ -72,11 +73,11 @@ QM_INLINE VecF32 log_of(VecF32 x) {
   const VecI32 tiny = x < splat(1.17549435e-38f);
   // 0 and below, whose results are fixed at the end, take the place of 1: their bits would overflow
   const VecF32 scaled = tiny ? (x > splat(0.0f) ? x * splat(8388608.0f) : splat(1.0f)) : x;
-  const VecI32 bits = (VecI32)scaled - splat(int32_t{0x3f3504f3});  // sqrt(1/2)
+  const VecI32 bits = as_int(scaled) - splat(int32_t{0x3f3504f3});  // sqrt(1/2)
   VecI32 exponent = bits >> 23;
   exponent = tiny ? exponent - 23 : exponent;
-  const VecF32 m = (VecF32)((bits & splat(int32_t{0x007fffff})) + splat(int32_t{0x3f3504f3}));
-  const VecF32 e = __builtin_convertvector(exponent, VecF32);
+  const VecF32 m = as_float((bits & splat(int32_t{0x007fffff})) + splat(int32_t{0x3f3504f3}));
+  const VecF32 e = to_float(exponent);
   // log(1 + f) = f - s (f - R) with s = f / (2 + f), R = s^2 (2/3 + 2/5 s^2 + ...)
   const VecF32 f = m - splat(1.0f);
   const VecF32 s = f / (f + splat(2.0f));
@@ -87,10 +88,10 @@ QM_INLINE VecF32 log_of(VecF32 x) {
   series = mul_add(series, z, splat(0.66666667f)) * z;
   const VecF32 low = mul_add(e, splat(-2.12194440e-4f), -(s * (f - series)));
   const VecF32 y = mul_add(e, splat(0.693359375f), f + low);
-  const VecF32 inf = splat(__builtin_inff());
+  const VecF32 inf = splat(std::numeric_limits<float>::infinity());
   VecF32 result = x == splat(0.0f) ? -inf : y;
   result = x == inf ? inf : result;
-  return x >= splat(0.0f) ? result : splat(__builtin_nanf(""));
+  return x >= splat(0.0f) ? result : splat(std::numeric_limits<float>::quiet_NaN());
 }
 QM_INLINE VecF64 log_of(VecF64 x) {
   return per_lane(x, [](double v) { return std::log(v); });
@@ -118,10 +119,10 @@ QM_INLINE V abs_of(V x) {
 }
 
 QM_INLINE VecF32 sqrt_of(VecF32 x) {
-  return per_lane(x, [](float v) { return __builtin_sqrtf(v); });
+  return per_lane(x, [](float v) { return std::sqrt(v); });
 }
 QM_INLINE VecF64 sqrt_of(VecF64 x) {
-  return per_lane(x, [](double v) { return __builtin_sqrt(v); });
+  return per_lane(x, [](double v) { return std::sqrt(v); });
 }
 
 /// 1 / (1 + e^-x), from e^-|x| so that neither side loses digits.
@@ -151,11 +152,11 @@ QM_INLINE VecF64 tanh_of(VecF64 x) {
 /// e^(-scale x^2), scale a power of 2. It loses no digits to the rounding of x^2: the top bits square
 /// exactly, the rest is a small factor.
 QM_INLINE VecF32 gauss(VecF32 x, float scale) {
-  const VecF32 top = (VecF32)((VecI32)x & splat(int32_t{-4096}));
+  const VecF32 top = as_float(as_int(x) & splat(int32_t{-4096}));
   return exp_of(-top * top * splat(scale)) * exp_of((top - x) * (top + x) * splat(scale));
 }
 QM_INLINE VecF64 gauss(VecF64 x, double scale) {
-  const VecF64 top = (VecF64)((VecI64)x & splat(int64_t{-134217728}));  // 26 bits: their square is exact
+  const VecF64 top = as_float(as_int(x) & splat(int64_t{-134217728}));  // 26 bits: their square is exact
   return exp_of(-top * top * splat(scale)) * exp_of((top - x) * (top + x) * splat(scale));
 }
 
@@ -182,7 +183,7 @@ QM_INLINE VecF32 erf_series(VecF32 z) {
   return mul_add(p, z, splat(1.128379167f));
 }
 /// erf(x) / x in powers of x^2 on [0, 1], fitted at Chebyshev nodes (1.5e-19).
-constexpr double kErfSeries[] = {
+QM_TABLE double kErfSeries[] = {
     1.1283791670955125738,     -0.37612638903183748056,     0.11283791670954878666,
     -0.026866170645076793248,  0.0052239776248180144673,    -0.00085483269808337899052,
     0.00012055331111642710923, -0.000014925595266831181565, 1.6461000484121368033e-6,
@@ -192,7 +193,7 @@ constexpr double kErfSeries[] = {
 QM_INLINE VecF64 erf_series(VecF64 z) { return polynomial(z, kErfSeries); }
 
 /// (t + 3) e^(t^2) erfc(t) in powers of (t - 3) / (t + 3), fitted on [1, 28] (3.7e-17).
-constexpr double kErfcTail[] = {
+QM_TABLE double kErfcTail[] = {
     1.0740069070883397001,       -0.88339445316988367632,   0.59022835710410283557,
     -0.310467261900553362,       0.11952776128720476583,    -0.026827234625366221205,
     -0.0012124166241150098396,   0.0030340620235677522567,  -0.00054830975397525509165,

@@ -1,21 +1,20 @@
-import { GELU, LayerNorm, type Linear, Module } from "../../nn/index.js";
+import { type GeluLinear, LayerNorm, type Linear, Module } from "../../nn/index.js";
 import { add, dropPath } from "../../ops/index.js";
 import type { Tensor } from "../../tensor/tensor.js";
-import { dense } from "./initial.js";
+import { dense, geluDense } from "./initial.js";
 import type { SS2D } from "./ss2d.js";
 
 /** Linear, exact GELU, Linear. */
 export class Mlp extends Module {
   fc1: Linear;
-  act = new GELU();
-  fc2: Linear;
+  fc2: GeluLinear;
   constructor(channels: number, hidden: number) {
     super();
     this.fc1 = dense(channels, hidden);
-    this.fc2 = dense(hidden, channels);
+    this.fc2 = geluDense(hidden, channels);
   }
   forward(x: Tensor): Tensor {
-    return this.fc2.forward(this.act.forward(this.fc1.forward(x)));
+    return this.fc2.forward(this.fc1.forward(x));
   }
 }
 

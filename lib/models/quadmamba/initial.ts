@@ -1,16 +1,19 @@
 /** Initial values of the model (those of Mamba and VMamba). */
-import { init, Linear, parameter } from "../../nn/index.js";
+import { GeluLinear, init, Linear, parameter } from "../../nn/index.js";
 import { add, exp, log, mul, tensor } from "../../ops/index.js";
 import { scope } from "../../tensor/scope.js";
 import type { Tensor } from "../../tensor/tensor.js";
 
+const NARROW = { initWeight: init.truncatedNormal(0.02, 2), initBias: init.zeros };
+
 /** A linear layer with normal weights of deviation 0.02 and zero bias. */
 export function dense(inFeatures: number, outFeatures: number, bias = true): Linear {
-  return new Linear(inFeatures, outFeatures, {
-    bias,
-    initWeight: init.truncatedNormal(0.02, 2),
-    initBias: init.zeros,
-  });
+  return new Linear(inFeatures, outFeatures, { bias, ...NARROW });
+}
+
+/** The same of a GELU. */
+export function geluDense(inFeatures: number, outFeatures: number): GeluLinear {
+  return new GeluLinear(inFeatures, outFeatures, NARROW);
 }
 
 /** A_logs [channels, states]: log(1..states) in every row, so that A = -1, ..., -states. */

@@ -197,7 +197,8 @@ class Stem extends Module {
     this[7] = new LayerNorm(channels);
   }
   forward(images: Tensor): Tensor {
-    const half = cast(this[2].forward(this[0].forward(cast(images, "float64"))), images.dtype);
+    const precise = images.dtype === "bfloat16" ? images : cast(images, "float64");
+    const half = cast(this[2].forward(this[0].forward(precise)), images.dtype);
     return this[7].forward(this[5].forward(gelu(half)));
   }
 }

@@ -14,6 +14,7 @@ import {
   sub,
 } from "../../ops/index.js";
 import { countMacs } from "../../ops/profile.js";
+import { parameterDType } from "../../tensor/dtype.js";
 import type { Tensor } from "../../tensor/tensor.js";
 import type { Semantics } from "./config.js";
 import { inverse, paddedSize, QUADRANTS, quadOrders, quadPartition, windowShift } from "./partition.js";
@@ -72,20 +73,15 @@ export class QuadScan extends SS2D {
     const logits = reshape(adaptiveAvgPool2d(scores, 2), [batch, QUADRANTS]);
     countMacs(2 * batch * height * width); // pooling, and the mask over tokens
     const drawn = this.training || semantics === "released";
-    const given = noise && cast(noise, "float64");
-    return cast(
-      gumbelSoftmax(logits, {
-        hard: true,
-        noise: given ?? (drawn ? undefined : null),
-      }),
-      x.dtype,
-    );
+    const given = noise && cast(noise, logits.dtype);
+    const choice = gumbelSoftmax(logits, { hard: true, noise: given ?? (drawn ? undefined : null) });
+    return cast(choice, parameterDType(x.dtype));
   }
 
   /** 'paper': fine and coarse places are a permutation, so the scan reads the tokens where they lie. */
   #permuted(x: Tensor, choice: Tensor, height: number, width: number): Tensor {
     const [batch, tokens] = x.shape;
-    const { orders, forward, fine, coarse, quadrant } = this.#tables.get(height, width);
+    const { orders, forward, fine, coarse, quadrant } = this.#tables.get(height, width, x.device);
     const index = argmax(choice, 1);
     const places = {
       order: indexSelect(forward, 0, index),
@@ -100,8 +96,9 @@ export class QuadScan extends SS2D {
   /** 'released': some places receive two tokens and some none, so the sequence is built with masks, as that code does. */
   #masked(x: Tensor, choice: Tensor, height: number, width: number): Tensor {
     const [batch, tokens] = x.shape;
-    const { both, fine, coarse, fineTokens, coarseTokens, quadrant } = this.#tables.get(height, width);
-    const mask = reshape(indexSelect(choice, 1, quadrant), [batch, tokens, 1]);
+    const tables = this.#tables.get(height, width, x.device);
+    const { both, fine, coarse, fineTokens, coarseTokens, quadrant } = tables;
+    const mask = reshape(indexSelect(cast(choice, x.dtype), 1, quadrant), [batch, tokens, 1]);
     const rest = sub(1, mask);
     const sequence = add(
       indexSelect(mul(x, mask), 1, fineTokens),

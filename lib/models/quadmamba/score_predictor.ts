@@ -9,7 +9,8 @@ import { dense } from "./initial.js";
  * their mean over the token's quadrant, upsampled; then a small MLP to two classes, of which the first is the score.
  *
  * Computed in float64. Only differences between quadrants matter, so the gradients of a sample's tokens sum to nearly nothing:
- * what is left of them in float32 is rounding (measured on the goldens: relative errors up to 500 in the last biases).
+ * what is left of them in float32 is rounding (measured on the goldens: relative errors up to 500 in the last biases). Data of
+ * bfloat16 has no such digits to lose: there the layers compute as everywhere, and the scores in float32.
  */
 export class ScorePredictor extends Module {
   in_conv: Sequential;
@@ -32,13 +33,14 @@ export class ScorePredictor extends Module {
   /**
    * @param x      [batch, height, width, channels]
    * @param shift  of the windows; 'paper' shifts the scores with them, the released code does not
-   * @returns      log-probabilities of a fine reading, [batch, height, width, 1], float64
+   * @returns      log-probabilities of a fine reading, [batch, height, width, 1], float64 (of bfloat16 data float32)
    */
   forward(x: Tensor, shift: [number, number]): Tensor {
-    const features = this.in_conv.forward(cast(x, "float64"));
+    const mixed = x.dtype === "bfloat16";
+    const features = this.in_conv.forward(mixed ? x : cast(x, "float64"));
     const paper = this.#semantics === "paper";
-    const logits = this.out_conv.forward(paper ? withQuadrantContext(features) : features);
-    const scores = slice(logSoftmax(logits), 3, 0, 1);
+    const classes = this.out_conv.forward(paper ? withQuadrantContext(features) : features);
+    const scores = slice(logSoftmax(mixed ? cast(classes, "float32") : classes), 3, 0, 1);
     return paper && (shift[0] !== 0 || shift[1] !== 0) ? roll(scores, shift, [1, 2]) : scores;
   }
 }

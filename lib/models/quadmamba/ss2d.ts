@@ -1,5 +1,5 @@
-import { Conv2d, init, LayerNorm, type Linear, Module, parameter } from "../../nn/index.js";
-import { exp, groupedLinear, linear, neg, reshape, selectiveScan, silu, slice } from "../../ops/index.js";
+import { DepthwiseSilu, init, LayerNorm, type Linear, Module, parameter } from "../../nn/index.js";
+import { exp, groupedLinear, linear, neg, reshape, selectiveScan, slice } from "../../ops/index.js";
 import type { Tensor } from "../../tensor/tensor.js";
 import { dense, stateRates, stepBias } from "./initial.js";
 import { crossOrders } from "./partition.js";
@@ -28,7 +28,7 @@ export abstract class SS2D extends Module {
   Ds: Tensor;
   out_norm: LayerNorm;
   in_proj: Linear;
-  conv2d: Conv2d;
+  conv2d: DepthwiseSilu;
   out_proj: Linear;
   protected readonly dtRank: number;
   protected readonly stateSize: number;
@@ -43,11 +43,7 @@ export abstract class SS2D extends Module {
     this.Ds = parameter(init.ones([directions * innerChannels]));
     this.out_norm = new LayerNorm(innerChannels);
     this.in_proj = dense(channels, innerChannels, false);
-    this.conv2d = new Conv2d(innerChannels, innerChannels, 3, {
-      padding: 1,
-      groups: innerChannels,
-      bias: convBias,
-    });
+    this.conv2d = new DepthwiseSilu(innerChannels, { bias: convBias });
     this.out_proj = dense(innerChannels, channels, false);
     this.dtRank = dtRank;
     this.stateSize = stateSize;
@@ -55,7 +51,7 @@ export abstract class SS2D extends Module {
 
   /** [batch, height, width, channels] -> the same shape. `noise` is for blocks that choose. */
   forward(x: Tensor, noise?: Tensor): Tensor {
-    const inner = silu(this.conv2d.forward(this.in_proj.forward(x)));
+    const inner = this.conv2d.forward(this.in_proj.forward(x));
     return this.out_proj.forward(this.out_norm.forward(this.core(inner, noise)));
   }
 
@@ -108,7 +104,7 @@ export class CrossScan extends SS2D {
 
   protected core(x: Tensor): Tensor {
     const [batch, height, width, inner] = x.shape;
-    const y = this.scan(reshape(x, [batch, height * width, inner]), this.#tables.get(height, width).order);
+    const y = this.scan(reshape(x, [batch, height * width, inner]), this.#tables.get(height, width, x.device).order);
     return reshape(y, x.shape);
   }
 

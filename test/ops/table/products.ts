@@ -1,6 +1,7 @@
 import { ArgumentError, DTypeError, ShapeError } from "../../../lib/index.js";
 import * as ops from "../../../lib/ops/index.js";
-import { at, broadcastShape, build, type NdArray, nd } from "../../helpers/nd.js";
+import { at, broadcastShape, build, map, type NdArray, nd } from "../../helpers/nd.js";
+import { normalCdf } from "../../helpers/special_functions.js";
 import { type Case, FLOATS, type InputSpec, type OpRow, row } from "./row.js";
 
 interface MatmulOptions {
@@ -160,9 +161,7 @@ function linearOf([x, weight, bias]: readonly NdArray[]): NdArray {
   });
 }
 const lastDim = ([x]: readonly (readonly number[])[]) => Math.max(1, x[x.length - 1] + 1);
-const linear = row<[]>({
-  op: "linear",
-  reference: linearOf,
+const LINEAR: Pick<OpRow<[]>, "cases" | "dtypes" | "tolerance" | "parameters"> = {
   cases: [
     ...SIZES.flatMap(([m, k, n]) => [
       { inputs: of([m, k], [n, k], [n]) },
@@ -176,9 +175,16 @@ const linear = row<[]>({
     { inputs: of([2, 0], [3, 0], [3]) },
     { inputs: of([2, 3], [0, 3], [0]) },
     { inputs: of([196, 96], [7, 96], [7]) },
+    { inputs: of([300, 192], [136, 192], [136]) },
   ],
   dtypes: FLOATS,
+  parameters: [1, 2],
   tolerance: { terms: lastDim },
+};
+const linear = row<[]>({
+  op: "linear",
+  reference: linearOf,
+  ...LINEAR,
   errors: [
     {
       what: "a scalar",
@@ -208,6 +214,37 @@ const linear = row<[]>({
     {
       what: "no weight",
       call: () => ops.linear(x(), undefined as never),
+      error: ArgumentError,
+    },
+  ],
+});
+
+/** y[.., o] = sum_i gelu(h[.., i]) weight[o, i] + bias[o] */
+const geluLinear = row<[]>({
+  op: "geluLinear",
+  reference: ([h, weight, bias]) => linearOf([map(h, (v) => v * normalCdf(v)), weight, bias]),
+  ...LINEAR,
+  // the reference of absolute values bounds the sum of |terms|; GELU itself is a few units off (see elementwise.ts)
+  tolerance: { terms: (shapes) => 16 * lastDim(shapes) },
+  errors: [
+    {
+      what: "input and weight",
+      call: () => ops.geluLinear(x(), ops.ones([3, 2])),
+      error: ShapeError,
+    },
+    {
+      what: "a bias of another size",
+      call: () => ops.geluLinear(x(), ops.ones([2, 3]), ops.ones([3])),
+      error: ShapeError,
+    },
+    {
+      what: "a bias of another dtype",
+      call: () => ops.geluLinear(x(), ops.ones([2, 3]), ops.ones([2], { dtype: "float64" })),
+      error: DTypeError,
+    },
+    {
+      what: "a number for the weight",
+      call: () => ops.geluLinear(x(), 2 as never),
       error: ArgumentError,
     },
   ],
@@ -245,6 +282,7 @@ const groupedLinear = row<[]>({
     { inputs: of([33, 2, 6], [2, 40, 6]) },
     { inputs: of([1, 2, 257], [2, 3, 257]) },
   ],
+  parameters: [1],
   dtypes: FLOATS,
   tolerance: { terms: lastDim },
   errors: [
@@ -364,6 +402,7 @@ const conv2d = row<[ConvOptions?]>({
     ...convCases([0, 4, 4, 2], [2, 2, 3, 3]),
     ...convCases([1, 16, 16, 8], [64, 8, 3, 3], { padding: 1 }),
   ],
+  parameters: [1, 2],
   dtypes: FLOATS,
   tolerance: {
     terms: ([, weight]) => Math.max(1, weight[1] * weight[2] * weight[3] + 1),
@@ -469,6 +508,67 @@ const conv2d = row<[ConvOptions?]>({
           pad: 1,
         } as never),
       error: ArgumentError,
+    },
+  ],
+});
+
+/** silu of a depthwise 3x3 convolution */
+function depthwiseSiluOf([x, weight, bias]: readonly NdArray[]): NdArray {
+  const z = conv2dOf([x, weight, bias], { padding: 1, groups: x.shape[3] });
+  return map(z, (v) => v / (1 + Math.exp(-v)));
+}
+const depthwiseSilu = row<[]>({
+  op: "depthwiseSilu",
+  reference: depthwiseSiluOf,
+  cases: [
+    [1, 1, 1, 1],
+    [1, 2, 3, 1],
+    [2, 3, 2, 2],
+    [1, 1, 5, 3],
+    [1, 4, 1, 7],
+    [1, 5, 6, 33],
+    [2, 7, 7, 24],
+    [3, 4, 9, 8],
+    [1, 13, 11, 65],
+    [2, 14, 14, 48],
+    [1, 28, 31, 16],
+    [0, 3, 3, 2],
+  ].flatMap(([batch, height, width, channels]) => {
+    const shapes = [
+      [batch, height, width, channels],
+      [channels, 1, 3, 3],
+    ];
+    return [{ inputs: of(...shapes, [channels]) }, { inputs: [...of(...shapes), null] }];
+  }),
+  dtypes: FLOATS,
+  parameters: [1, 2],
+  tolerance: { terms: () => 40, ulp: 4 },
+  errors: [
+    { what: "a matrix", call: () => ops.depthwiseSilu(x(), ops.ones([3, 1, 3, 3])), error: ShapeError },
+    {
+      what: "a kernel of another size",
+      call: () => ops.depthwiseSilu(ops.ones([1, 4, 4, 2]), ops.ones([2, 1, 5, 5])),
+      error: ShapeError,
+    },
+    {
+      what: "a kernel of other channels",
+      call: () => ops.depthwiseSilu(ops.ones([1, 4, 4, 2]), ops.ones([4, 1, 3, 3])),
+      error: ShapeError,
+    },
+    {
+      what: "an image without channels",
+      call: () => ops.depthwiseSilu(ops.ones([1, 4, 4, 0]), ops.ones([0, 1, 3, 3])),
+      error: ShapeError,
+    },
+    {
+      what: "a bias of another size",
+      call: () => ops.depthwiseSilu(ops.ones([1, 4, 4, 2]), ops.ones([2, 1, 3, 3]), ops.ones([1])),
+      error: ShapeError,
+    },
+    {
+      what: "dtypes",
+      call: () => ops.depthwiseSilu(ops.ones([1, 4, 4, 2]), ops.ones([2, 1, 3, 3], { dtype: "float64" })),
+      error: DTypeError,
     },
   ],
 });
@@ -766,8 +866,10 @@ const interpolate = row<[InterpolateOptions]>({
 export const products: OpRow[] = [
   matmul,
   linear,
+  geluLinear,
   groupedLinear,
   conv2d,
+  depthwiseSilu,
   avgPool,
   maxPool,
   adaptiveAvgPool2d,

@@ -69,6 +69,10 @@ export interface OpRow<E extends readonly unknown[] = readonly unknown[]> {
   cases: readonly Case<E>[];
   /** Dtypes of the inputs that have none of their own; every other dtype must be refused. */
   dtypes: readonly DType[];
+  /** Inputs, by place, that are parameters: float32 where the data is bfloat16. */
+  parameters?: readonly number[];
+  /** Whether a device that computes in bfloat16 has no bfloat16 form of it all the same. Default false. */
+  noBfloat16?: boolean;
   /** Default: that of the inputs. */
   output?(dtype: DType, ...extra: E): DType;
   /** Absent: exact. */
