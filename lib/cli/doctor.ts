@@ -2,9 +2,11 @@ import type { Command } from "commander";
 import sharp from "sharp";
 import { loadDataset } from "../data/index.js";
 import { addonInfo, packageVersion } from "../native/addon.js";
+import { cudaInfo } from "../native/cuda.js";
 import { matmul, tensor } from "../ops/index.js";
 import { memory } from "../tensor/memory.js";
 import { scope } from "../tensor/scope.js";
+import type { Device } from "../tensor/tensor.js";
 import { environment } from "../train/run_folder.js";
 import { QuadMambaError } from "../util/errors.js";
 
@@ -29,27 +31,38 @@ export function addDoctor(program: Command): void {
         "memory",
         `tensors may take ${(memory.budget / 2 ** 30).toFixed(1)} GiB (80 % of the machine's or the container's)`,
       );
-      say("device cpu", `works: ${selfTest()}`);
-      say("device cuda", "not there: this version has no CUDA backend");
+      say("device cpu", `works: ${selfTest("cpu")}`);
+      say("device cuda", cudaStatus());
       say("images", `sharp ${sharp.versions.sharp}, libvips ${sharp.versions.vips}`);
       for (const name of ["mnist", "fashion-mnist"]) say(`data ${name}`, dataStatus(name));
     });
 }
 
-/** A product that a broken addon would get wrong. */
-function selfTest(): string {
-  const product = scope(() =>
-    matmul(
-      tensor([
-        [1, 2],
-        [3, 4],
-      ]),
-      tensor([
-        [5, 6],
-        [7, 8],
-      ]),
-    ).toArray(),
+function cudaStatus(): string {
+  const info = cudaInfo();
+  if (!info.available) return `not there: ${info.reason}`;
+  const version = (v: number) => `${Math.floor(v / 1000)}.${Math.floor((v % 1000) / 10)}`;
+  const gib = (bytes: number) => (bytes / 2 ** 30).toFixed(1);
+  return (
+    `works: ${selfTest("cuda")}; ${info.name}, compute capability ${info.capability}, ${info.multiprocessors} multiprocessors, ` +
+    `${gib(info.free)} of ${gib(info.memory)} GiB free, driver for CUDA ${version(info.driver)}, built with ${version(info.runtime)} for ${info.builtFor}`
   );
+}
+
+/** A product that a broken addon would get wrong. */
+function selfTest(device: Device): string {
+  const matrix = (rows: number[][]) => tensor(rows, { device });
+  const product = scope(() => {
+    const left = matrix([
+      [1, 2],
+      [3, 4],
+    ]);
+    const right = matrix([
+      [5, 6],
+      [7, 8],
+    ]);
+    return matmul(left, right).toArray();
+  });
   return `[[1, 2], [3, 4]] x [[5, 6], [7, 8]] = ${JSON.stringify(product)}`;
 }
 

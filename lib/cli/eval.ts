@@ -4,19 +4,28 @@ import { setThreads } from "../tensor/memory.js";
 import { disposeCheckpoint } from "../train/checkpoint.js";
 import { deviceLine, percent } from "../train/console_report.js";
 import { evaluate, loadCheckpoint, modelOf } from "../train/index.js";
+import { type Placement, requirePlacement } from "../train/placement.js";
 import { FileError } from "../util/errors.js";
-import { wholeNumber } from "./options.js";
+import { placementOptions, wholeNumber } from "./options.js";
+
+interface EvalOptions extends Partial<Placement> {
+  data?: string;
+  batchSize: number;
+  threads?: number;
+}
 
 export function addEval(program: Command): void {
-  program
-    .command("eval")
+  const command = program.command("eval");
+  for (const option of placementOptions()) command.addOption(option);
+  command
     .description("test accuracy, loss and speed of a checkpoint")
     .argument("<checkpoint>", "last.safetensors or best.safetensors of a run")
     .option("--data <name>", "another data set than the run's")
     .option("--batch-size <n>", "images at a time", wholeNumber(1), 500)
     .option("--threads <n>", "CPU threads (default: all cores)", wholeNumber(1))
     .addHelpText("after", "\nExample:\n  quadmamba eval runs/mnist-1/best.safetensors")
-    .action(async (path: string, options: { data?: string; batchSize: number; threads?: number }) => {
+    .action(async (path: string, options: EvalOptions) => {
+      const placement = requirePlacement("eval", { device: "cpu", precision: "fp32", ...options });
       if (options.threads) setThreads(options.threads);
       const checkpoint = loadCheckpoint(path);
       const data = loadDataset(options.data ?? checkpoint.config.data);
@@ -30,9 +39,12 @@ export function addEval(program: Command): void {
           `${checkpoint.model.numClasses} classes, ${checkpoint.model.inChannels} channels`,
           `${data.classes.length} and ${data.test.channels}`,
         );
-      const model = modelOf(checkpoint);
-      console.log(deviceLine());
-      const result = await evaluate(model, data.test, checkpoint.prepare, options.batchSize);
+      const model = modelOf(checkpoint).to(placement.device);
+      console.log(deviceLine(placement));
+      const result = await evaluate(model, data.test, checkpoint.prepare, {
+        ...placement,
+        evalBatchSize: options.batchSize,
+      });
       console.log(
         `data     ${data.name}: ${data.test.count} test images on ${checkpoint.prepare.size} x ${checkpoint.prepare.size}`,
       );

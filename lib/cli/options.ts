@@ -1,4 +1,5 @@
-import { InvalidArgumentError } from "commander";
+import { InvalidArgumentError, Option } from "commander";
+import { PRECISIONS } from "../train/placement.js";
 
 /** A whole number of at least `min`, for commander. */
 export function wholeNumber(min: number): (text: string) => number {
@@ -16,4 +17,14 @@ export function positiveNumber(text: string): number {
   if (text.trim() === "" || !Number.isFinite(value) || value < 0)
     throw new InvalidArgumentError("expected a number of at least 0.");
   return value;
+}
+
+/** `--device` and `--precision`, of every command that runs a model. */
+export function placementOptions(): Option[] {
+  return [
+    new Option("--device <device>", "where to compute (default: cpu)").choices(["cpu", "cuda"]),
+    new Option("--precision <precision>", "bf16: activations in bfloat16, on cuda (default: fp32)").choices([
+      ...PRECISIONS,
+    ]),
+  ];
 }

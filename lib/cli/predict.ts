@@ -8,24 +8,36 @@ import { type Checkpoint, disposeCheckpoint } from "../train/checkpoint.js";
 import { percent } from "../train/console_report.js";
 import { rank } from "../train/evaluate.js";
 import { loadCheckpoint, modelOf } from "../train/index.js";
+import { inPrecision, type Placement, requirePlacement } from "../train/placement.js";
 import { FileError } from "../util/errors.js";
-import { wholeNumber } from "./options.js";
+import { placementOptions, wholeNumber } from "./options.js";
 
 /** Decoding more would take gigabytes: the limit that Pillow warns at. */
 const MAX_PIXELS = 89_478_485;
 
+interface PredictOptions extends Partial<Placement> {
+  top: number;
+  invert?: boolean;
+}
+
 export function addPredict(program: Command): void {
-  program
-    .command("predict")
+  const command = program.command("predict");
+  for (const option of placementOptions()) command.addOption(option);
+  command
     .description("the most probable classes of image files")
     .argument("<checkpoint>", "last.safetensors or best.safetensors of a run")
     .argument("<images...>", "files of any format that sharp reads (JPEG, PNG, WebP, TIFF, SVG, ...)")
     .option("--top <n>", "classes to show", wholeNumber(1), 3)
     .option("--invert", "for dark drawings on white paper: MNIST and Fashion-MNIST are light on black")
     .addHelpText("after", "\nExample:\n  quadmamba predict runs/mnist-1/best.safetensors seven.png --invert")
-    .action(async (path: string, images: string[], options: { top: number; invert?: boolean }) => {
+    .action(async (path: string, images: string[], options: PredictOptions) => {
+      const { device, precision } = requirePlacement("predict", {
+        device: "cpu",
+        precision: "fp32",
+        ...options,
+      });
       const checkpoint = loadCheckpoint(path);
-      const model = modelOf(checkpoint).eval();
+      const model = modelOf(checkpoint).to(device).eval();
       for (const file of images) {
         try {
           const pixels = await decode(file, checkpoint, options.invert ?? false);
@@ -37,9 +49,10 @@ export function addPredict(program: Command): void {
             channels: checkpoint.model.inChannels,
           };
           const probabilities = scope(() =>
-            noGrad(() =>
-              softmax(model.forward(batchOf(data, [0], checkpoint.prepare).images)).toTypedArray(),
-            ),
+            noGrad(() => {
+              const { images } = batchOf(data, [0], checkpoint.prepare, undefined, device);
+              return softmax(model.forward(inPrecision(images, precision))).toTypedArray();
+            }),
           );
           const best = rank(probabilities as Float32Array).slice(0, options.top);
           console.log(

@@ -2,13 +2,14 @@ import type { Command } from "commander";
 import { consoleReport, percent } from "../train/console_report.js";
 import { readConfigFile, train } from "../train/index.js";
 import { ConfigError } from "../util/errors.js";
-import { positiveNumber, wholeNumber } from "./options.js";
+import { placementOptions, positiveNumber, wholeNumber } from "./options.js";
 
 const EXIT_BY_SIGNAL = { SIGINT: 130, SIGTERM: 143 } as const;
 
 export function addTrain(program: Command): void {
-  program
-    .command("train")
+  const command = program.command("train");
+  for (const option of placementOptions()) command.addOption(option);
+  command
     .description("train from scratch, or go on with a run")
     .option("--config <file>", "YAML or JSON file with any of the configuration's keys; flags win over it")
     .option("--data <name>", "mnist, fashion-mnist or idx:DIR (default: mnist)")
@@ -24,6 +25,7 @@ export function addTrain(program: Command): void {
     )
     .option("--seed <n>", "seed of everything random (default: 0)", wholeNumber(0))
     .option("--threads <n>", "CPU threads (default: all cores); results do not depend on it", wholeNumber(1))
+    .option("--no-graph", "on cuda: launch every kernel by itself instead of the recorded step")
     .option("--save-every <steps>", "save between epochs too", wholeNumber(0))
     .option("--out <folder>", "folder of the run (default: a new one in runs/)")
     .option("--resume <run>", "folder of a run, or a checkpoint in it, to go on from")
@@ -36,9 +38,11 @@ Ctrl-C ends the step, saves and stops; --resume goes on with the same bits.
 Examples:
   quadmamba train --data fashion-mnist --model nano --epochs 3 --batch-size 256
   quadmamba train --config examples/mnist.yaml --seed 7
+  quadmamba train --data fashion-mnist --device cuda --precision bf16
   quadmamba train --resume runs/mnist-1`,
     )
-    .action(async ({ config, out, resume, ...flags }: Record<string, unknown>) => {
+    .action(async ({ config, out, resume, graph, ...given }: Record<string, unknown>) => {
+      const flags = { ...given, ...(graph === false ? { graph } : {}) };
       if (resume !== undefined && (config !== undefined || Object.keys(flags).length > 0))
         throw new ConfigError(
           "train",

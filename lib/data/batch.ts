@@ -1,5 +1,5 @@
 import { tensor } from "../ops/index.js";
-import type { Tensor } from "../tensor/tensor.js";
+import type { Device, Tensor } from "../tensor/tensor.js";
 import { ArgumentError } from "../util/errors.js";
 import { permutation, philoxUniform, STREAM } from "../util/philox.js";
 import type { ImageDataset } from "./dataset.js";
@@ -40,6 +40,15 @@ export interface Augmentation {
   shift: number;
 }
 
+/** A batch in the host's memory. */
+export interface BatchData {
+  /** Numbers of the images, row by row. */
+  pixels: Float32Array;
+  /** [batch, size, size, channels] */
+  shape: [number, number, number, number];
+  labels: Int32Array;
+}
+
 export interface Batch {
   /** [batch, size, size, channels] */
   images: Tensor;
@@ -47,13 +56,28 @@ export interface Batch {
   labels: Tensor;
 }
 
-/** The images of the given samples, prepared; with `augmentation`, randomly changed first. */
+/** The images of the given samples, prepared, on a device; with `augmentation`, randomly changed first. */
 export function batchOf(
   data: ImageDataset,
   samples: ArrayLike<number>,
   prepare: Preparation,
   augmentation?: Augmentation,
+  device: Device = "cpu",
 ): Batch {
+  return toDevice(batchData(data, samples, prepare, augmentation), device);
+}
+
+export function toDevice({ pixels, shape, labels }: BatchData, device: Device): Batch {
+  return { images: tensor(pixels, shape, { device }), labels: tensor(labels, { device }) };
+}
+
+/** {@link batchOf} as arrays. */
+export function batchData(
+  data: ImageDataset,
+  samples: ArrayLike<number>,
+  prepare: Preparation,
+  augmentation?: Augmentation,
+): BatchData {
   const { height, width, channels } = data;
   const { size, mean, std } = prepare;
   if (size < height || size < width)
@@ -85,10 +109,7 @@ export function batchOf(
       }
     }
   }
-  return {
-    images: tensor(pixels, [samples.length, size, size, channels]),
-    labels: tensor(labels),
-  };
+  return { pixels, shape: [samples.length, size, size, channels], labels };
 }
 
 function clampTo(value: number, max: number): number {

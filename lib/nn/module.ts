@@ -128,7 +128,10 @@ export abstract class Module {
       throw new DTypeError("to", "modules compute in floats", "float32 or float64", target);
     for (const [, module] of this.namedModules()) {
       for (const [key, value] of Object.entries(module)) {
-        if (!isTensor(value) || (onDevice ? value.device === target : !isFloat(value.dtype) || value.dtype === target))
+        if (
+          !isTensor(value) ||
+          (onDevice ? value.device === target : !isFloat(value.dtype) || value.dtype === target)
+        )
           continue;
         const converted = scope(() => to(value.detach(), target)).keep();
         if (value.requiresGrad) requireGrad(converted);

@@ -11,10 +11,20 @@ const depthwiseSiluOp = defineOp({
     const dtype = requireFloat(op, x);
     requireParameters(op, x, weight, bias);
     if (x.rank !== 4)
-      throw new ShapeError(op, "input is no batch of images", "[batch, height, width, channels]", show(x.shape));
+      throw new ShapeError(
+        op,
+        "input is no batch of images",
+        "[batch, height, width, channels]",
+        show(x.shape),
+      );
     const channels = x.shape[3];
     if (channels === 0 || !sameShape(weight.shape, [channels, 1, 3, 3]))
-      throw new ShapeError(op, "weight does not fit", `[${channels}, 1, 3, 3], not empty`, show(weight.shape));
+      throw new ShapeError(
+        op,
+        "weight does not fit",
+        `[${channels}, 1, 3, 3], not empty`,
+        show(weight.shape),
+      );
     if (bias && !sameShape(bias.shape, [channels]))
       throw new ShapeError(op, "bias does not fit", `[${channels}]`, show(bias.shape));
     return { shape: x.shape, dtype };

@@ -42,13 +42,18 @@ export class AdamW extends Optimizer<AdamWOptions> {
       throw new ArgumentError("AdamW", "betas are not valid", "two numbers from 0 to below 1", show(betas));
   }
 
+  protected ratesOf({ lr, betas: [b1, b2] }: AdamWOptions): number[] {
+    return [lr, 1 - b1 ** this.steps, 1 - b2 ** this.steps];
+  }
+
   protected update(
-    { lr, betas: [b1, b2], eps, weightDecay }: AdamWOptions,
+    { betas: [b1, b2], eps, weightDecay }: AdamWOptions,
+    rates: Tensor,
+    gate: Tensor | null,
     params: Tensor[],
     grads: Tensor[],
     [m, v]: Tensor[][],
   ): void {
-    const corrections = [1 - b1 ** this.steps, 1 - b2 ** this.steps];
-    launchInto("adamw_step", grads, [...params, ...m, ...v], [lr, b1, b2, eps, weightDecay, ...corrections]);
+    launchInto("adamw_step", [rates, gate, ...grads], [...params, ...m, ...v], [b1, b2, eps, weightDecay]);
   }
 }

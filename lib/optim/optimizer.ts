@@ -1,14 +1,22 @@
 import { copyInto } from "../nn/module.js";
-import { zeros } from "../ops/index.js";
-import { isTensor, requireTensor, type Tensor } from "../tensor/tensor.js";
+import { full, zeros } from "../ops/index.js";
+import { isTensor, requireTensor, type Tensor, writeTypedArray } from "../tensor/tensor.js";
 import { requireEntries, requireNumber, requireOptions } from "../util/check.js";
 import { ArgumentError, AutogradError, ConfigError, show } from "../util/errors.js";
+
+/** Room for the numbers that change from step to step. */
+const RATES = 3;
 
 /** Parameters with settings of their own; what a group leaves out comes from the optimiser's options. */
 export type ParameterGroup<O> = Partial<O> & { params: Iterable<Tensor> };
 
 interface Group<O> {
   params: Tensor[];
+  /**
+   * What changes from step to step, as a float64 tensor on the parameters' device: a recorded step (tensor/graph.ts) reads it anew
+   * at every replay.
+   */
+  rates: Tensor;
   /** May be changed between steps, as a schedule does with `lr`. */
   options: O;
 }
@@ -51,30 +59,70 @@ export abstract class Optimizer<O extends { lr: number }> {
       }
       const merged = { ...defaults, ...options };
       this.check(merged);
-      return { params: tensors, options: merged };
+      const device = tensors[0]?.device ?? "cpu";
+      return {
+        params: tensors,
+        options: merged,
+        rates: full([RATES], 0, { dtype: "float64", device }).keep(),
+      };
     });
     this.#slots = slots;
     for (const t of seen)
       this.#state.set(
         t,
-        slots.map(() => zeros(t.shape, { dtype: t.dtype }).keep()),
+        slots.map(() => zeros(t.shape, { dtype: t.dtype, device: t.device }).keep()),
       );
   }
 
   protected abstract check(options: O): void;
-  /** Updates parameters in place; `slots[k]` lists the k-th state tensor of each. */
-  protected abstract update(options: O, params: Tensor[], grads: Tensor[], slots: Tensor[][]): void;
+  /** The numbers that change from step to step, at most {@link RATES}: the learning rate and what follows from `steps`. */
+  protected abstract ratesOf(options: O): number[];
+  /**
+   * Updates parameters in place; `slots[k]` lists the k-th state tensor of each. Nothing is changed if `gate`, a tensor of one
+   * element, is not finite.
+   */
+  protected abstract update(
+    options: O,
+    rates: Tensor,
+    gate: Tensor | null,
+    params: Tensor[],
+    grads: Tensor[],
+    slots: Tensor[][],
+  ): void;
 
-  /** One update of all parameters that have a gradient. */
-  step(): void {
+  /**
+   * One update of all parameters that have a gradient.
+   * @param options `gate`: the update is left out if this tensor of one element (such as the gradients' norm) is not finite
+   */
+  step(options: { gate?: Tensor | null } = {}): void {
+    requireOptions("step", options, ["gate"]);
+    const { gate = null } = options;
+    if (gate) requireTensor("step", "gate", gate);
+    this.advance();
+    this.apply(gate);
+  }
+
+  /** The first half of `step`: counts it and sets the rates. */
+  advance(): void {
     this.steps++;
-    for (const { params, options } of this.groups) {
+    for (const { options, rates } of this.groups) {
       this.check(options);
+      const values = new Float64Array(RATES);
+      values.set(this.ratesOf(options));
+      writeTypedArray("step", rates, values);
+    }
+  }
+
+  /** The second half: the update itself, which can be recorded. */
+  apply(gate: Tensor | null): void {
+    for (const { params, options, rates } of this.groups) {
       const active = params.filter((t) => t.grad !== null);
       if (active.length === 0) continue;
       const states = active.map((t) => this.#state.get(t) as Tensor[]);
       this.update(
         options,
+        rates,
+        gate,
         active,
         active.map((t) => t.grad as Tensor),
         this.#slots.map((_, k) => states.map((s) => s[k])),
@@ -121,6 +169,7 @@ export abstract class Optimizer<O extends { lr: number }> {
 
   dispose(): void {
     for (const state of this.#state.values()) for (const t of state) t.dispose();
+    for (const { rates } of this.groups) rates.dispose();
   }
 }
 

@@ -37,13 +37,20 @@ export class SGD extends Optimizer<SGDOptions> {
     requireBoolean("SGD", "nesterov", nesterov);
   }
 
+  protected ratesOf({ lr }: SGDOptions): number[] {
+    return [lr];
+  }
+
   protected update(
-    { lr, momentum, weightDecay, nesterov }: SGDOptions,
+    { momentum, weightDecay, nesterov }: SGDOptions,
+    rates: Tensor,
+    gate: Tensor | null,
     params: Tensor[],
     grads: Tensor[],
     [buffers]: Tensor[][],
   ): void {
     // Buffers start as zeros, so the first step needs no case of its own.
-    launchInto("sgd_step", grads, [...params, ...buffers], [lr, momentum, weightDecay, Number(nesterov), 0]);
+    const attrs = [momentum, weightDecay, Number(nesterov)];
+    launchInto("sgd_step", [rates, gate, ...grads], [...params, ...buffers], attrs);
   }
 }

@@ -15,7 +15,8 @@ export function requireDevice(op: string, device: unknown): Device {
   if (device === "cpu") return device;
   if (device !== "cuda") throw new DeviceError(op, "unknown device", "cpu or cuda", show(device));
   const info = cudaInfo();
-  if (!info.available) throw new DeviceError(op, `there is no CUDA device: ${info.reason}`, "cpu", show(device));
+  if (!info.available)
+    throw new DeviceError(op, `there is no CUDA device: ${info.reason}`, "cpu", show(device));
   return device;
 }
 
@@ -253,7 +254,11 @@ export function fromTypedArray(op: string, data: TensorData, spec: TensorSpec): 
 /** A copy of a tensor on another device; not part of the graph. */
 export function transfer(op: string, t: Tensor, device: Device): Tensor {
   try {
-    return new Tensor(addon.transfer(t.handle(op), DEVICES[device]), { shape: t.shape, dtype: t.dtype, device });
+    return new Tensor(addon.transfer(t.handle(op), DEVICES[device]), {
+      shape: t.shape,
+      dtype: t.dtype,
+      device,
+    });
   } catch (error) {
     throw translate(op, error);
   }

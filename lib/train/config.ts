@@ -38,6 +38,11 @@ const schema = z.strictObject({
   /** Move images at random by up to this many pixels. */
   shift: whole(0).default(0),
   seed: whole(0).default(0),
+  device: z.enum(["cpu", "cuda"]).default("cpu"),
+  /** bf16: activations in bfloat16 (on cuda); parameters, states, statistics and losses stay float32. */
+  precision: z.enum(["fp32", "bf16"]).default("fp32"),
+  /** Record the training step as a graph, where the device can. Results do not depend on it. */
+  graph: z.boolean().default(true),
   /** CPU threads; all cores by default. They do not change results. */
   threads: whole(1).max(256).optional(),
   /** Steps between two lines of metrics.jsonl. */

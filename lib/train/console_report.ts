@@ -2,9 +2,11 @@ import { cpus } from "node:os";
 import { clearLine, cursorTo } from "node:readline";
 import { styleText } from "node:util";
 import { addonInfo } from "../native/addon.js";
+import { cudaInfo } from "../native/cuda.js";
 import { getThreads } from "../tensor/memory.js";
 import { modelTable } from "./model_summary.js";
 import type { StepReport, TrainObserver } from "./observer.js";
+import type { Placement } from "./placement.js";
 
 const BAR_WIDTH = 24;
 const LINE_EVERY_MS = 10_000;
@@ -22,9 +24,14 @@ export function percent(share: number): string {
 }
 
 /** One line that says what computes. */
-export function deviceLine(): string {
+export function deviceLine({ device, precision }: Placement): string {
+  const node = `Node ${process.versions.node}`;
+  if (device === "cuda") {
+    const info = cudaInfo();
+    return `device   cuda (${info.available ? info.name : "none"}), ${precision}, ${node}`;
+  }
   const cpu = cpus()[0]?.model.trim() ?? "unknown processor";
-  return `device   cpu (${cpu}), ${getThreads()} threads, ${addonInfo.isa}, Node ${process.versions.node}`;
+  return `device   cpu (${cpu}), ${getThreads()} threads, ${addonInfo.isa}, ${node}`;
 }
 
 /**
@@ -50,7 +57,7 @@ export function consoleReport(out: NodeJS.WriteStream = process.stdout): TrainOb
   return {
     begin({ config, data, model, folder, steps, resumedAt }) {
       const { train, test } = data;
-      print(deviceLine());
+      print(deviceLine(config));
       print(
         `data     ${data.name}: ${train.count} training and ${test.count} test images of ${train.height} x ${train.width} x ${train.channels}, ${data.classes.length} classes, on ${config.imageSize} x ${config.imageSize}`,
       );

@@ -4,6 +4,7 @@ import type { QuadMamba } from "../models/quadmamba/model.js";
 import { crossEntropy } from "../ops/index.js";
 import { defaultGenerator } from "../tensor/random.js";
 import { scope } from "../tensor/scope.js";
+import { inPrecision, type Placement } from "./placement.js";
 
 export interface Evaluation {
   /** Shares from 0 to 1. */
@@ -16,12 +17,12 @@ export interface Evaluation {
   imagesPerSecond: number;
 }
 
-/** Runs the model over a data set, with everything random off. Leaves the model in training mode if it was. */
+/** Runs the model, which is on the device, over a data set, with everything random off. Leaves the model in training mode if it was. */
 export async function evaluate(
   model: QuadMamba,
   data: ImageDataset,
   prepare: Preparation,
-  batchSize: number,
+  { evalBatchSize: batchSize, device, precision }: Placement & { evalBatchSize: number },
   onBatch: (done: number) => void = () => {},
 ): Promise<Evaluation> {
   const classes = model.config.numClasses;
@@ -33,8 +34,8 @@ export async function evaluate(
     for (let begin = 0; begin < data.count; begin += batchSize) {
       const end = Math.min(data.count, begin + batchSize);
       scope(() => {
-        const { images, labels } = batchOf(data, range(begin, end), prepare);
-        const logits = noGrad(() => model.forward(images));
+        const { images, labels } = batchOf(data, range(begin, end), prepare, undefined, device);
+        const logits = noGrad(() => model.forward(inPrecision(images, precision)));
         loss += crossEntropy(logits, labels, { reduction: "sum" }).item();
         const rows = logits.toTypedArray() as Float32Array;
         for (let k = 0; k < end - begin; k++) {
@@ -78,16 +79,4 @@ export function enterEvaluation(model: QuadMamba): () => void {
 /** Class numbers from the most to the least probable; ties to the lower number. */
 export function rank(scores: ArrayLike<number>): number[] {
   return Array.from(scores, (_, k) => k).sort((a, b) => scores[b] - scores[a] || a - b);
-}
-
-/** Counts how many rows of logits have their largest value at the label. */
-export function countCorrect(logits: Float32Array, labels: Int32Array): number {
-  const classes = logits.length / labels.length;
-  let correct = 0;
-  for (let k = 0; k < labels.length; k++) {
-    let best = 0;
-    for (let c = 1; c < classes; c++) if (logits[k * classes + c] > logits[k * classes + best]) best = c;
-    if (best === labels[k]) correct++;
-  }
-  return correct;
 }

@@ -1,16 +1,15 @@
-import { type Batch, batchOf, type DataSource, epochOrder, type Preparation } from "../data/index.js";
+import { type BatchData, batchData, type DataSource, epochOrder, type Preparation } from "../data/index.js";
 import type { QuadMamba } from "../models/quadmamba/model.js";
-import { crossEntropy } from "../ops/index.js";
-import { type AdamW, clipGradNorm, cosineLr } from "../optim/index.js";
+import { type AdamW, cosineLr } from "../optim/index.js";
 import { setThreads } from "../tensor/memory.js";
 import { defaultGenerator } from "../tensor/random.js";
-import { scope } from "../tensor/scope.js";
 import { FileError, TrainingError } from "../util/errors.js";
 import { type RunState, saveCheckpoint } from "./checkpoint.js";
 import type { TrainConfig } from "./config.js";
-import { countCorrect, evaluate } from "./evaluate.js";
+import { evaluate } from "./evaluate.js";
 import type { StepReport, TrainObserver } from "./observer.js";
 import type { MetricsLine, RunFolder } from "./run_folder.js";
+import { TrainStep } from "./step.js";
 
 const MAX_FAILED_SAVES = 3;
 
@@ -32,6 +31,9 @@ export class Run {
   /** Step of the newest last.safetensors that this run wrote. */
   #savedStep = -1;
   #order: { epoch: number; samples: Uint32Array } | undefined;
+  #trainStep: TrainStep | undefined;
+  /** Made while the device was busy with the step before. */
+  #nextBatch: { step: number; batch: BatchData } | undefined;
   /** Time and step of the last report of speed. */
   #speed = { time: 0, step: 0, imagesPerSecond: 0 };
 
@@ -52,6 +54,12 @@ export class Run {
   async finish(signal: AbortSignal | undefined, observer: TrainObserver): Promise<TrainResult> {
     const { config, state, folder } = this;
     if (config.threads) setThreads(config.threads);
+    this.#trainStep = new TrainStep(this.model, this.optimizer, config, {
+      clip: config.clip,
+      labelSmoothing: config.labelSmoothing,
+      record: config.graph,
+      warn: (message) => observer.warning?.(message),
+    });
     observer.begin?.({
       config,
       data: this.data,
@@ -86,6 +94,7 @@ export class Run {
   }
 
   dispose(): void {
+    this.#trainStep?.dispose();
     this.model.dispose();
     this.optimizer.dispose();
   }
@@ -97,7 +106,12 @@ export class Run {
     if (position === 0) Object.assign(state, { epochLoss: 0, epochCorrect: 0 });
     const lr = this.#learningRate();
     this.optimizer.lr = lr;
-    const { loss, gradNorm, correct } = scope(() => this.#update(this.#batch(epoch, position)));
+    const ready = this.#nextBatch?.step === state.step ? this.#nextBatch.batch : this.#batch(epoch, position);
+    const finish = (this.#trainStep as TrainStep).start(ready);
+    if (position + 1 < this.#stepsPerEpoch)
+      this.#nextBatch = { step: state.step + 1, batch: this.#batch(epoch, position + 1) };
+    const { loss, gradNorm, correct } = finish();
+    this.#requireFinite(loss, gradNorm);
     state.step++;
     state.draws = defaultGenerator.counter;
     state.epochLoss += loss;
@@ -129,33 +143,17 @@ export class Run {
       });
   }
 
-  /** Forward, backward and update on one batch. */
-  #update({ images, labels }: Batch): {
-    loss: number;
-    gradNorm: number;
-    correct: number;
-  } {
-    const logits = this.model.forward(images);
-    const loss = crossEntropy(logits, labels, {
-      smoothing: this.config.labelSmoothing,
-    });
-    loss.backward();
-    const gradNorm = clipGradNorm(this.model.parameters(), this.config.clip).item();
-    const value = loss.item();
-    if (!Number.isFinite(value) || !Number.isFinite(gradNorm))
+  #requireFinite(loss: number, gradNorm: number): void {
+    if (!Number.isFinite(loss) || !Number.isFinite(gradNorm))
       throw new TrainingError(
         "train",
         `loss or gradient is no finite number at step ${this.state.step + 1}; nothing was updated, and ${this.folder.last} is from before`,
         "finite numbers",
-        `loss ${value}, gradient norm ${gradNorm}`,
+        `loss ${loss}, gradient norm ${gradNorm}`,
       );
-    this.optimizer.step();
-    this.optimizer.zeroGrad();
-    const correct = countCorrect(logits.toTypedArray() as Float32Array, labels.toTypedArray() as Int32Array);
-    return { loss: value, gradNorm, correct };
   }
 
-  #batch(epoch: number, position: number): Batch {
+  #batch(epoch: number, position: number): BatchData {
     const { config, data } = this;
     if (this.#order?.epoch !== epoch)
       this.#order = {
@@ -166,7 +164,7 @@ export class Run {
       position * config.batchSize,
       (position + 1) * config.batchSize,
     );
-    return batchOf(data.train, samples, this.prepare, {
+    return batchData(data.train, samples, this.prepare, {
       seed: config.seed,
       epoch,
       flip: config.flip,
@@ -202,7 +200,7 @@ export class Run {
   async #endEpoch(observer: TrainObserver): Promise<number> {
     const { config, state, folder } = this;
     const epoch = state.step / this.#stepsPerEpoch - 1;
-    const test = await evaluate(this.model, this.data.test, this.prepare, config.evalBatchSize);
+    const test = await evaluate(this.model, this.data.test, this.prepare, config);
     const best = test.top1 > state.bestAccuracy;
     if (best) state.bestAccuracy = test.top1;
     const trainLoss = state.epochLoss / this.#stepsPerEpoch;

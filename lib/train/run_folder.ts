@@ -3,7 +3,9 @@ import { cpus, platform, release, totalmem } from "node:os";
 import { join } from "node:path";
 import { asFileError, sweepTemporaryFiles, writeFileAtomic } from "../io/atomic_write.js";
 import { addonInfo, packageVersion } from "../native/addon.js";
+import { cudaInfo } from "../native/cuda.js";
 import { getThreads } from "../tensor/memory.js";
+import type { Device } from "../tensor/tensor.js";
 import { ConfigError } from "../util/errors.js";
 import type { TrainConfig } from "./config.js";
 
@@ -50,7 +52,7 @@ export class RunFolder {
       );
     folder.#attempt(() => mkdirSync(folder.path, { recursive: true }));
     folder.#write("config.json", config);
-    folder.#write("environment.json", environment());
+    folder.#write("environment.json", environment(config.device));
     return folder;
   }
 
@@ -98,7 +100,7 @@ function freeName(stem: string): string {
 }
 
 /** What a result may depend on besides the configuration. */
-export function environment(): Record<string, unknown> {
+export function environment(device: Device = "cpu"): Record<string, unknown> {
   return {
     quadmamba: packageVersion(),
     node: process.versions.node,
@@ -106,7 +108,7 @@ export function environment(): Record<string, unknown> {
     cpu: cpus()[0]?.model.trim(),
     cores: cpus().length,
     memoryBytes: totalmem(),
-    device: "cpu",
+    device: device === "cuda" ? cudaInfo() : device,
     threads: getThreads(),
     isa: addonInfo.isa,
     compiler: addonInfo.compiler,

@@ -18,6 +18,7 @@ import {
 } from "./checkpoint.js";
 import { resolveTrainConfig, type TrainConfig, type TrainOptions } from "./config.js";
 import type { TrainObserver } from "./observer.js";
+import { requirePlacement } from "./placement.js";
 import { Run, type TrainResult } from "./run.js";
 import { RunFolder } from "./run_folder.js";
 
@@ -63,9 +64,10 @@ function startRun(config: TrainConfig, out: string | undefined): Run {
     numClasses: data.classes.length,
   });
   checkFit(config, data);
+  requirePlacement("train", config);
   const folder = RunFolder.create(out, config);
   manualSeed(config.seed);
-  const model = createQuadMamba(modelConfig);
+  const model = createQuadMamba(modelConfig).to(config.device);
   const state: RunState = {
     step: 0,
     draws: 0,
@@ -90,7 +92,8 @@ function resumeRun(path: string, out: string | undefined): Run {
     checkUnchanged(path, checkpoint, data);
     const folder = RunFolder.resume(isFolder ? path : dirname(path), state.step);
     manualSeed(config.seed);
-    const model = modelOf(checkpoint);
+    requirePlacement("train", config);
+    const model = modelOf(checkpoint).to(config.device);
     const optimizer = makeOptimizer(model, config);
     restoreState(checkpoint, optimizer);
     return new Run(config, data, prepare, model, optimizer, state, folder);

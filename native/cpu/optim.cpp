@@ -54,29 +54,51 @@ void require_floats(const Call& call, const TensorView* tensors, int n) {
   }
 }
 
-/// Outputs are `sets` lists of tensors like the inputs.
-void require_like_inputs(const Call& call, int sets) {
-  require_floats(call, call.in, call.n_in);
-  call.require(call.n_out == sets * call.n_in, "a full set of outputs for every gradient");
+/// The inputs of a step: the numbers that change from step to step, a gate or none, and the gradients.
+struct Step {
+  static constexpr int kRates = 3;
+  const TensorView* gradients;
+  int n;
+  const double* rates;
+  bool open;  // a gate that is not finite lets nothing through
+};
+
+/// Checks the inputs, and that the outputs are `sets` lists of tensors like the gradients.
+Step step_of(const Call& call, int sets) {
+  call.require(call.n_in >= 2 && call.in[0].present && call.in[0].dtype == DType::f64 &&
+                   call.in[0].numel() == Step::kRates,
+               "three float64 rates, a gate or none, and gradients");
+  const Step step{call.in + 2, call.n_in - 2, call.in[0].as<const double>(), true};
+  require_floats(call, step.gradients, step.n);
+  call.require(call.n_out == sets * step.n, "a full set of outputs for every gradient");
   for (int k = 0; k < call.n_out; k++) {
-    const TensorView &g = call.in[k % call.n_in], &t = call.out[k];
+    const TensorView &g = step.gradients[k % step.n], &t = call.out[k];
     call.require(t.present && t.dtype == g.dtype && t.shape == g.shape, "outputs like the gradients");
   }
+  const TensorView& gate = call.in[1];
+  if (!gate.present) return step;
+  require_floats(call, &gate, 1);
+  call.require(gate.numel() == 1, "a gate of one element");
+  const double value = gate.dtype == DType::f32 ? *gate.as<const float>() : *gate.as<const double>();
+  return Step{step.gradients, step.n, step.rates, std::isfinite(value)};
 }
 
 }  // namespace
 
-/// n gradients; n parameters, n first and n second moments. AdamW with decoupled decay:
+/// rates (lr, correction1, correction2), gate?, n gradients; n parameters, n first and n second moments. AdamW
+/// with decoupled decay:
 ///   p *= 1 - lr decay;  m = beta1 m + (1 - beta1) g;  v = beta2 v + (1 - beta2) g g;
 ///   p -= lr / correction1 * m / (sqrt(v) / sqrt(correction2) + eps)
 void adamw_step(const Call& call) {
-  require_like_inputs(call, 3);
-  const int n = call.n_in;
-  const double lr = call.attrs.f(0), beta1 = call.attrs.f(1), beta2 = call.attrs.f(2), eps = call.attrs.f(3);
-  const double decay = call.attrs.f(4), correction1 = call.attrs.f(5), correction2 = call.attrs.f(6);
-  each_chunk(call.in, n, [&](int k, int64_t begin, int64_t end, auto zero) {
+  const Step given = step_of(call, 3);
+  if (!given.open) return;
+  const int n = given.n;
+  const double beta1 = call.attrs.f(0), beta2 = call.attrs.f(1), eps = call.attrs.f(2),
+               decay = call.attrs.f(3);
+  const double lr = given.rates[0], correction1 = given.rates[1], correction2 = given.rates[2];
+  each_chunk(given.gradients, n, [&](int k, int64_t begin, int64_t end, auto zero) {
     using T = decltype(zero);
-    const T* __restrict g = call.in[k].as<const T>();
+    const T* __restrict g = given.gradients[k].as<const T>();
     T* __restrict p = call.out[k].as<T>();
     T* __restrict m = call.out[n + k].as<T>();
     T* __restrict v = call.out[2 * n + k].as<T>();
@@ -92,17 +114,18 @@ void adamw_step(const Call& call) {
   });
 }
 
-/// n gradients; n parameters, n momentum buffers. g += decay p; with momentum, buffer = first ? g : momentum
-/// buffer + g and the step is the buffer, or g + momentum buffer (nesterov); p -= lr step. Without momentum
-/// the buffers stay as they are.
+/// rates (lr), gate?, n gradients; n parameters, n momentum buffers, which start as zeros. g += decay p; with
+/// momentum, buffer = momentum buffer + g and the step is the buffer, or g + momentum buffer (nesterov);
+/// p -= lr step. Without momentum the buffers stay as they are.
 void sgd_step(const Call& call) {
-  require_like_inputs(call, 2);
-  const int n = call.n_in;
-  const double lr_attr = call.attrs.f(0), momentum_attr = call.attrs.f(1), decay_attr = call.attrs.f(2);
-  const bool nesterov = call.attrs.b(3), first = call.attrs.b(4);
-  each_chunk(call.in, n, [&](int k, int64_t begin, int64_t end, auto zero) {
+  const Step given = step_of(call, 2);
+  if (!given.open) return;
+  const int n = given.n;
+  const double lr_attr = given.rates[0], momentum_attr = call.attrs.f(0), decay_attr = call.attrs.f(1);
+  const bool nesterov = call.attrs.b(2);
+  each_chunk(given.gradients, n, [&](int k, int64_t begin, int64_t end, auto zero) {
     using T = decltype(zero);
-    const T* __restrict g = call.in[k].as<const T>();
+    const T* __restrict g = given.gradients[k].as<const T>();
     T* __restrict p = call.out[k].as<T>();
     T* __restrict buffer = call.out[n + k].as<T>();
     const T lr = static_cast<T>(lr_attr), momentum = static_cast<T>(momentum_attr),
@@ -111,10 +134,7 @@ void sgd_step(const Call& call) {
       for (int64_t i = begin; i < end; i++) p[i] -= lr * (g[i] + decay * p[i]);
       return;
     }
-    if (first)
-      for (int64_t i = begin; i < end; i++) buffer[i] = g[i] + decay * p[i];
-    else
-      for (int64_t i = begin; i < end; i++) buffer[i] = momentum * buffer[i] + (g[i] + decay * p[i]);
+    for (int64_t i = begin; i < end; i++) buffer[i] = momentum * buffer[i] + (g[i] + decay * p[i]);
     if (nesterov)
       for (int64_t i = begin; i < end; i++) p[i] -= lr * (g[i] + decay * p[i] + momentum * buffer[i]);
     else

@@ -104,7 +104,10 @@ export class CrossScan extends SS2D {
 
   protected core(x: Tensor): Tensor {
     const [batch, height, width, inner] = x.shape;
-    const y = this.scan(reshape(x, [batch, height * width, inner]), this.#tables.get(height, width, x.device).order);
+    const y = this.scan(
+      reshape(x, [batch, height * width, inner]),
+      this.#tables.get(height, width, x.device).order,
+    );
     return reshape(y, x.shape);
   }
 
