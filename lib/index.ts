@@ -15,7 +15,7 @@ export {
   type ForwardOptions,
   QuadMamba,
 } from "./models/quadmamba/model.js";
-export type { CudaInfo } from "./native/addon.js";
+export type { CudaInfo, OpCost } from "./native/addon.js";
 export { cudaAvailable, cudaInfo } from "./native/cuda.js";
 export * as nn from "./nn/index.js";
 export {
@@ -30,6 +30,7 @@ import "./ops/methods.js";
 
 export { profileMacs } from "./ops/profile.js";
 export * from "./optim/index.js";
+export { profileOnDevice, timeOnDevice } from "./tensor/clock.js";
 export type { DType, TensorData } from "./tensor/dtype.js";
 export { capture, Graph } from "./tensor/graph.js";
 export {

@@ -36,6 +36,7 @@
       "defines": ["NAPI_VERSION=8", "NODE_ADDON_API_CPP_EXCEPTIONS_ALL"],
       "dependencies": ["kernels_baseline"],
       "conditions": [
+        ["OS=='linux'", { "libraries": ["-ldl"] }],
         ["x86==1", { "dependencies": ["kernels_avx2", "kernels_avx512"] }]
       ]
     }

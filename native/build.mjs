@@ -1,5 +1,8 @@
 // Builds the addon into build/Release/quadmamba.node: with cmake-js where cmake is installed, else with node-gyp. With the
 // argument `sanitize` into build/asan/Release, instrumented (CMake only). Downloads nothing.
+//
+// The CUDA part (CMake, nvcc 12.4 or later) is built where there is an NVIDIA GPU, or where QUADMAMBA_CUDA=on asks for it;
+// QUADMAMBA_CUDA=off leaves it out. QUADMAMBA_CUDA_ARCHITECTURES="90a;PTX" picks other targets than the default ones.
 import { spawnSync } from "node:child_process";
 import { copyFileSync, existsSync, mkdirSync, rmSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -17,6 +20,18 @@ const node = (script, args, env) =>
     stdio: "inherit",
     env: { ...process.env, ...env },
   }).status;
+
+/** "ON" or "OFF", for CMake. Compiling for GPUs takes minutes: not without need. */
+function cudaOption() {
+  const asked = process.env.QUADMAMBA_CUDA;
+  if (asked === "on" || asked === "off") return asked.toUpperCase();
+  if (asked) fail(`QUADMAMBA_CUDA is ${asked}; expected on or off`);
+  if (["/dev/nvidiactl", "/proc/driver/nvidia/version", "/dev/dxg"].some(existsSync)) return "ON";
+  console.log(
+    "quadmamba build: no CUDA part, because there is no NVIDIA GPU here (QUADMAMBA_CUDA=on builds it)",
+  );
+  return "OFF";
+}
 
 function fail(message) {
   console.error(`\nquadmamba build: ${message}`);
@@ -36,7 +51,13 @@ if (available("cmake")) {
   rmSync(join(root, out, "CMakeCache.txt"), { force: true });
   const cmakeJs = join(dirname(require.resolve("cmake-js/package.json")), "bin/cmake-js");
   const args = ["compile", "--log-level", "error", "-O", out, "-B", "Release", "-p", "2"];
-  if (node(cmakeJs, [...args, `--CDQM_SANITIZE=${sanitize ? "ON" : "OFF"}`]) !== 0)
+  const options = [
+    `--CDQM_SANITIZE=${sanitize ? "ON" : "OFF"}`,
+    `--CDQM_CUDA=${sanitize ? "OFF" : cudaOption()}`,
+  ];
+  const targets = process.env.QUADMAMBA_CUDA_ARCHITECTURES;
+  if (targets) options.push(`--CDQM_CUDA_ARCHITECTURES=${targets}`);
+  if (node(cmakeJs, [...args, ...options]) !== 0)
     fail("the compiler's message is above; cmake-js could not build the addon");
 } else {
   if (sanitize) fail("the sanitizer build needs cmake, which was not found");

@@ -39,6 +39,15 @@ export interface AddonInfo {
   ops: KernelInfo[];
 }
 
+/** What the calls of one kernel have cost. */
+export interface OpCost {
+  name: string;
+  calls: number;
+  milliseconds: number;
+  /** Of all inputs and outputs, each once: the least that must move. */
+  bytes: number;
+}
+
 /** The CUDA device, or the reason why there is none. */
 export type CudaInfo =
   | {
@@ -88,6 +97,10 @@ interface Addon {
   abortCapture(device: number): void;
   replay(device: number, graph: number, draws: number): void;
   dropGraph(device: number, graph: number): void;
+  recordEvent(device: number): number;
+  millisecondsBetween(device: number, begin: number, end: number): number;
+  beginProfile(device: number): void;
+  endProfile(device: number): OpCost[];
   cudaInfo(): CudaInfo;
   setThreads(n: number): void;
   describe(): AddonInfo;

@@ -95,7 +95,8 @@ function extreme(name: string): (x: Tensor, axis?: Axis, keepDims?: boolean) => 
     // Equal extremes share the gradient.
     backward: (dy, { inputs: [x], output, attrs }) => {
       const hit = where(eq(x, spread(output, x.shape, attrs)), 1, mul(x, 0));
-      return [mul(div(hit, sum(hit, attrs.axes, true)), spread(dy, x.shape, attrs))];
+      const share = div(hit, cast(sum(hit, attrs.axes, true), hit.dtype));
+      return [mul(share, spread(dy, x.shape, attrs))];
     },
   });
   return (x, axis, keepDims = false) => op([x], reduction(name, x, axis, keepDims));

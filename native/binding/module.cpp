@@ -166,6 +166,39 @@ Napi::Value drop_graph(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
+Napi::Value record_event(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(),
+                           static_cast<double>(backend(device(number(info, 0))).record_event()));
+}
+
+/// millisecondsBetween(device, event, event)
+Napi::Value milliseconds_between(const Napi::CallbackInfo& info) {
+  Backend& b = backend(device(number(info, 0)));
+  return Napi::Number::New(info.Env(), b.milliseconds_between(integer(info, 1), integer(info, 2)));
+}
+
+Napi::Value begin_profile(const Napi::CallbackInfo& info) {
+  backend(device(number(info, 0))).begin_profile();
+  return info.Env().Undefined();
+}
+
+/// [{name, calls, milliseconds, bytes}] of the ops that were called.
+Napi::Value end_profile(const Napi::CallbackInfo& info) {
+  OpCost costs[kOpCount];
+  backend(device(number(info, 0))).end_profile(costs);
+  Napi::Array rows = Napi::Array::New(info.Env());
+  for (int k = 0; k < kOpCount; k++) {
+    if (costs[k].calls == 0) continue;
+    Napi::Object row = Napi::Object::New(info.Env());
+    row.Set("name", kOps[k].name);
+    row.Set("calls", static_cast<double>(costs[k].calls));
+    row.Set("milliseconds", costs[k].milliseconds);
+    row.Set("bytes", costs[k].bytes);
+    rows.Set(rows.Length(), row);
+  }
+  return rows;
+}
+
 /// The CUDA device, or {reason} why there is none.
 Napi::Value cuda_info(const Napi::CallbackInfo& info) {
   Napi::Object o = Napi::Object::New(info.Env());
@@ -243,6 +276,10 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   add("abortCapture", guarded<abort_capture>);
   add("replay", guarded<replay>);
   add("dropGraph", guarded<drop_graph>);
+  add("recordEvent", guarded<record_event>);
+  add("millisecondsBetween", guarded<milliseconds_between>);
+  add("beginProfile", guarded<begin_profile>);
+  add("endProfile", guarded<end_profile>);
   add("cudaInfo", guarded<cuda_info>);
   add("setThreads", guarded<set_threads>);
   add("describe", guarded<describe>);

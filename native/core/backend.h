@@ -11,6 +11,13 @@ namespace qm {
 enum class Device : int { cpu = 0, cuda = 1 };
 constexpr int kDeviceCount = 2;
 
+/// What the calls of one op have cost.
+struct OpCost {
+  int64_t calls = 0;
+  double milliseconds = 0;
+  double bytes = 0;  // of all inputs and outputs, each once: the least that must move
+};
+
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -40,9 +47,25 @@ class Backend {
   }
   virtual void drop_graph(int64_t graph) { (void)graph; }
 
+  /// A point in the order of work, and the time between two of them, which is waited for.
+  virtual int64_t record_event() { no_clock(); }
+  virtual double milliseconds_between(int64_t begin, int64_t end) {
+    (void)begin, (void)end;
+    no_clock();
+  }
+  /// Until end_profile, every call is timed; `costs` has a place for every row of ops.def.
+  virtual void begin_profile() { no_clock(); }
+  virtual void end_profile(OpCost* costs) {
+    (void)costs;
+    no_clock();
+  }
+
  private:
   [[noreturn]] void no_capture() const {
     throw Error(ErrorKind::device, std::string("capture: the device ") + name() + " does not record graphs");
+  }
+  [[noreturn]] void no_clock() const {
+    throw Error(ErrorKind::device, std::string("the device ") + name() + " has no clock of its own");
   }
 };
 

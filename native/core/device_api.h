@@ -4,9 +4,9 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
+#include <cstdio>
 
-#include "core/call.h"
+#include "core/backend.h"
 
 namespace qm {
 
@@ -18,8 +18,7 @@ struct DeviceFailure {
 
   void set(ErrorKind k, const char* text) {
     kind = k;
-    std::strncpy(message, text, sizeof(message) - 1);
-    message[sizeof(message) - 1] = 0;
+    std::snprintf(message, sizeof(message), "%s", text);
   }
 };
 
@@ -49,6 +48,10 @@ struct DeviceApi {
   void (*abort_capture)();
   bool (*replay)(int64_t, uint64_t, DeviceFailure*);
   void (*drop_graph)(int64_t);
+  bool (*record_event)(int64_t*, DeviceFailure*);
+  bool (*milliseconds_between)(int64_t, int64_t, double*, DeviceFailure*);
+  bool (*begin_profile)(DeviceFailure*);
+  bool (*end_profile)(OpCost*, DeviceFailure*);
 };
 
 }  // namespace qm

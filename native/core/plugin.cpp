@@ -42,6 +42,20 @@ class PluginBackend final : public Backend {
     attempt([&](DeviceFailure* f) { return api_.replay(graph, draw_offset, f); });
   }
   void drop_graph(int64_t graph) override { api_.drop_graph(graph); }
+  int64_t record_event() override {
+    int64_t event = 0;
+    attempt([&](DeviceFailure* f) { return api_.record_event(&event, f); });
+    return event;
+  }
+  double milliseconds_between(int64_t begin, int64_t end) override {
+    double milliseconds = 0;
+    attempt([&](DeviceFailure* f) { return api_.milliseconds_between(begin, end, &milliseconds, f); });
+    return milliseconds;
+  }
+  void begin_profile() override { attempt(api_.begin_profile); }
+  void end_profile(OpCost* costs) override {
+    attempt([&](DeviceFailure* f) { return api_.end_profile(costs, f); });
+  }
 
  private:
   template <class Fn>

@@ -1,0 +1,305 @@
+// A stage of the selective scan in shared memory: a tile of each data tensor for every warp, which nobody but that warp
+// reads, the B and C of its tokens, and what the warps tell each other about their piece of time.
+#pragma once
+#include "cuda/device/pack.cuh"
+#include "cuda/device/scan_math.cuh"
+#include "cuda/selective_scan.cuh"
+
+namespace qm::cuda {
+
+constexpr int kMaxTiles = 4, kMaxResults = 2;
+
+/// [batch, length, row]; row is the channels of all groups, or of one where groups share or merge.
+template <class T>
+struct ScanTensor {
+  T* data;
+  int row;
+};
+
+/// What a block needs to know of the group in hand. In shared memory, because registers are short. Columns begin with the
+/// run's first channel at token 0 of the batch entry.
+template <class T>
+struct ScanGroup {
+  const T* column[kMaxTiles];
+  T* result[kMaxResults];
+  int row[kMaxTiles];  // elements from token to token
+  int tiles;           // to bring
+  int width;           // channels in the run
+  const T *b, *c;      // first state, at token 0
+  int bc_row;
+  int begin, end;  // scan positions of the block
+  const int32_t* line;
+  int64_t first_state;  // of the first chunk and channel
+};
+
+/// Shared memory of a block: offsets in bytes, multiples of 16. T and Acc<T> arrays, slowest dimension first:
+///   group  ScanGroup
+///   tiles  T   [2 slots][tiles][kW][kTokens][kRun]
+///   raw    T   [2 slots][kW][kTokens][B, C][count]          B and C as they come (kN > 1)
+///   bc     Acc [kW][kTokens][B, C][padded]                  zeros from `count` on
+///   lanes  Acc [bias, D][kRun]
+///   rates  Acc [padded][kRun]                               A * scale
+///   carry  Acc [2 stages][padded][kRun]                     state at the stage's start, or adjoint at its end
+///   ends   Acc [2 turns][kEnds][kW][kN][kRun]               decay over a piece, its ends from a start of 0
+///   sums   Acc [padded][kW * 32]                            dA of each thread (backward, kN > 1)
+/// Slots, stages and turns alternate, so that one barrier between writing and reading is enough. Channels that do not
+/// exist have zeros everywhere.
+template <class T, int kV, int kN, int kW, bool kBackward>
+struct ScanLayout {
+  static_assert(kN == 1 || kV == 1);
+  static constexpr int kRun = kWarp * kV;
+  static constexpr int kTile = kTokens * kRun;
+  static constexpr int kEnds = kBackward ? 3 : 2;
+  int max_tiles, count, padded;
+  int tiles, raw, bc, lanes, rates, carry, ends, sums, bytes;
+
+  __host__ __device__ ScanLayout(int tiles_at_most, int states) {
+    constexpr int size = sizeof(Acc<T>), data_size = sizeof(T);
+    max_tiles = tiles_at_most;
+    count = kN == 1 ? 1 : states;
+    padded = (count + kN - 1) / kN * kN;
+    tiles = (static_cast<int>(sizeof(ScanGroup<T>)) + 15) / 16 * 16;
+    raw = tiles + 2 * max_tiles * kW * kTile * data_size;
+    bc = raw + (kN == 1 ? 0 : 2 * kW * kTokens * 2 * count * data_size);
+    lanes = bc + kW * kTokens * 2 * padded * size;
+    rates = lanes + 2 * kRun * size;
+    carry = rates + padded * kRun * size;
+    ends = carry + 2 * padded * kRun * size;
+    sums = ends + 2 * kEnds * kW * kN * kRun * size;
+    bytes = sums + (kBackward && kN > 1 ? padded * kW * kWarp * size : 0);
+  }
+};
+
+/// One warp's view of its block's stages: brings the data of the next one while this one is computed.
+template <class T, int kV, int kN, int kW, bool kBackward>
+struct ScanStages {
+  using A = Acc<T>;
+  using Layout = ScanLayout<T, kV, kN, kW, kBackward>;
+  static constexpr int kRun = Layout::kRun;
+
+  const ScanArguments<T>& g;
+  unsigned char* shared;
+  Layout layout;
+  int lane, warp;
+  T held = T(0.0f);  // an element of B or C on its way (kN == 1)
+
+  __device__ ScanStages(const ScanArguments<T>& arguments, int max_tiles, unsigned char* memory)
+      : g(arguments),
+        shared(memory),
+        layout(max_tiles, arguments.count),
+        lane(threadIdx.x % kWarp),
+        warp(threadIdx.x / kWarp) {}
+
+  /// Fills in what stays for a whole group. Tiles are u, delta and up to two more (null: none). `starts`: the first carries,
+  /// [batch, segments, channels, states], or null. Barriers before and after: the previous group is done with and its
+  /// results may be read, this one may begin.
+  __device__ void enter_group(const ScanPlace& place, int index, const A* starts, ScanTensor<const T> third,
+                              ScanTensor<const T> fourth, ScanTensor<T> result, ScanTensor<T> second_result) {
+    __syncthreads();
+    const int run_first = place.run * kRun, first = index * g.per_group() + run_first;
+    if (threadIdx.x == 0) {
+      ScanGroup<T>& to = group();
+      const int64_t token = place.batch * g.length;
+      const auto offset = [&](int row) { return token * row + (row == g.channels ? first : run_first); };
+      const ScanTensor<const T> tiles[kMaxTiles] = {{g.u, g.u_row()}, {g.delta, g.channels}, third, fourth};
+#pragma unroll
+      for (int which = 0; which < kMaxTiles; which++) {
+        to.column[which] = tiles[which].data + offset(tiles[which].row);
+        to.row[which] = tiles[which].row;
+      }
+      to.tiles = fourth.data ? 4 : third.data ? 3 : 2;
+      to.result[0] = result.data + offset(result.row);
+      to.result[1] = second_result.data + offset(second_result.row);
+      to.width = min(kRun, g.per_group() - run_first);
+      to.bc_row = g.groups * g.states;
+      to.b = g.b + token * to.bc_row + index * g.states + g.from;
+      to.c = g.c + token * to.bc_row + index * g.states + g.from;
+      to.begin = place.begin;
+      to.end = place.end;
+      to.line = g.order.data ? g.order.data + place.batch * g.order.batch_stride + index * g.order.group_stride
+                             : nullptr;
+      const int64_t chunk = place.batch * g.chunks() + place.begin / g.chunk;
+      to.first_state = (chunk * g.channels + first) * g.states + g.from;
+    }
+    const int64_t row = (place.batch * g.segments + place.segment) * g.channels;
+    for (int i = threadIdx.x; i < kRun; i += kW * kWarp) {
+      const bool real = run_first + i < g.per_group();
+      const int channel = first + i;
+      at(layout.lanes)[i] = real && g.bias ? g.bias[channel] : A(0);
+      at(layout.lanes)[kRun + i] = real && g.d && g.from == 0 ? g.d[channel] : A(0);
+      for (int n = 0; n < layout.padded; n++) {
+        const bool both = real && n < layout.count;
+        const int64_t state = g.from + n;
+        at(layout.rates)[n * kRun + i] =
+            both ? g.a[static_cast<int64_t>(channel) * g.states + state] * ScanMath<T>::scale : A(0);
+        at(layout.carry)[n * kRun + i] = both && starts ? starts[(row + channel) * g.states + state] : A(0);
+      }
+    }
+    __syncthreads();
+  }
+
+  __device__ ScanGroup<T>& group() const { return *reinterpret_cast<ScanGroup<T>*>(shared); }
+  __device__ int stages() const { return (group().end - group().begin + kW * kTokens - 1) / (kW * kTokens); }
+  /// Scan position of the warp's first token in a stage.
+  __device__ int first(int stage) const { return group().begin + (stage * kW + warp) * kTokens; }
+  /// Tokens of the warp in a stage; 0 or less: none.
+  __device__ int tokens(int stage) const { return stage < 0 ? 0 : min(kTokens, group().end - first(stage)); }
+  /// Whether the lane's channels exist.
+  __device__ bool here() const { return lane * kV < group().width; }
+
+  /// Lane k (modulo kTokens): the warp's k-th token of a stage.
+  __device__ int token(int stage) const {
+    const int k = lane % kTokens;
+    if (k >= tokens(stage)) return 0;
+    const int position = first(stage) + k;
+    const int32_t* const line = group().line;
+    return line ? min(max(__ldg(line + position), 0), g.length - 1) : position;
+  }
+
+  /// The lane's channels of the warp's k-th token.
+  __device__ Pack<T, kV> get(int which, int slot, int k) const {
+    return load_pack<T, kV>(tile(which, slot) + k * kRun + lane * kV);
+  }
+  /// B (0) or C (1) of a token, states from n on.
+  __device__ Pack<A, kN> coefficient(int which, int k, int n) const {
+    return load_pack<A, kN>(coefficients(k) + which * layout.padded + n);
+  }
+  /// Of the lane's channels: the bias (0) and D (1), and the rate of a state.
+  __device__ Pack<A, kV> parameter(int which) const {
+    return load_pack<A, kV>(at(layout.lanes) + which * kRun + lane * kV);
+  }
+  __device__ Pack<A, kV> rate(int n) const { return load_pack<A, kV>(at(layout.rates) + n * kRun + lane * kV); }
+  __device__ A* carry(int stage, int n) const {
+    return at(layout.carry) + ((stage & 1) * layout.padded + n) * kRun + lane * kV;
+  }
+  __device__ A* ends(int turn, int which, int of_warp, int n) const {
+    return at(layout.ends) + ((((turn & 1) * Layout::kEnds + which) * kW + of_warp) * kN + n) * kRun + lane * kV;
+  }
+  /// Of the saved states: state n of the lane's first channel before a stage.
+  __device__ int64_t saved(int stage, int n) const {
+    return group().first_state + (static_cast<int64_t>(stage) * g.channels + lane * kV) * g.states + n;
+  }
+  /// The lane's channels of a result, at a token.
+  __device__ T* result(int which, int64_t token, int row) const {
+    return group().result[which] + token * row + lane * kV;
+  }
+  __device__ A* at(int offset) const { return reinterpret_cast<A*>(shared + offset); }
+
+  /// Starts to bring a stage; `of_lane` is its token().
+  __device__ void fetch(int slot, int stage, int of_lane) {
+    const int n = tokens(stage);
+    if (n <= 0) return;
+#pragma unroll
+    for (int which = 0; which < (kBackward ? 4 : 3); which++)
+      if (which < group().tiles) fetch_tile(which, slot, n, of_lane);
+    fetch_coefficients(slot, n, of_lane);
+  }
+
+  /// Waits for what fetch() brings, and makes it readable by the whole warp.
+  __device__ void settle(int slot) {
+    copy_async_wait();
+    __syncwarp();
+    if constexpr (kN == 1) {
+      if (lane < 2 * kTokens) coefficients(lane % kTokens)[lane / kTokens] = widen(held);
+    } else {
+      const T* const from = raw(slot);
+#pragma unroll
+      for (int k = 0; k < kTokens; k++)
+        for (int i = lane; i < 2 * layout.padded; i += kWarp) {
+          const int which = i >= layout.padded, n = i - which * layout.padded;
+          coefficients(k)[i] = n < layout.count ? widen(from[(2 * k + which) * layout.count + n]) : A(0);
+        }
+    }
+    __syncwarp();
+  }
+
+ private:
+  __device__ T* tile(int which, int slot) const {
+    return reinterpret_cast<T*>(shared + layout.tiles) +
+           ((slot * layout.max_tiles + which) * kW + warp) * Layout::kTile;
+  }
+  __device__ T* raw(int slot) const {
+    return reinterpret_cast<T*>(shared + layout.raw) + (slot * kW + warp) * kTokens * 2 * layout.count;
+  }
+  __device__ A* coefficients(int k) const { return at(layout.bc) + (warp * kTokens + k) * 2 * layout.padded; }
+
+  /// Zeros where there is no token or channel.
+  __device__ void fetch_tile(int which, int slot, int n, int of_lane) {
+    T* const to = tile(which, slot);
+    const T* const from = group().column[which];
+    const int row = group().row[which], width = group().width;
+    if (g.aligned) {
+      constexpr int kRowWords = kRun / kPack<T>;
+#pragma unroll
+      for (int word = 0; word < kTokens * kRowWords; word += kWarp) {
+        const int k = (word + lane) / kRowWords, i = (word + lane) % kRowWords * kPack<T>;
+        const int64_t t = __shfl_sync(0xffffffffu, of_lane, k);
+        const bool present = k < n && i < width;
+        copy_async16(to + k * kRun + i, present ? from + t * row + i : from, present);
+      }
+    } else {
+#pragma unroll
+      for (int k = 0; k < kTokens; k++) {
+        const int64_t t = __shfl_sync(0xffffffffu, of_lane, k);
+#pragma unroll
+        for (int i = lane; i < kRun; i += kWarp)
+          to[k * kRun + i] = k < n && i < width ? from[t * row + i] : T(0.0f);
+      }
+    }
+  }
+
+  __device__ void fetch_coefficients(int slot, int n, int of_lane) {
+    const T *const b = group().b, *const c = group().c;
+    const int bc_row = group().bc_row;
+    if constexpr (kN == 1) {
+      const T* const from = (lane < kTokens ? b : c) + static_cast<int64_t>(of_lane) * bc_row;
+      held = lane < 2 * kTokens && lane % kTokens < n ? __ldg(from) : T(0.0f);
+    } else {
+      T* const to = raw(slot);
+      const int count = layout.count;
+#pragma unroll
+      for (int k = 0; k < kTokens; k++) {
+        const int64_t first = static_cast<int64_t>(__shfl_sync(0xffffffffu, of_lane, k)) * bc_row;
+        if (g.words) {
+          const int row_words = count * static_cast<int>(sizeof(T)) / 4;
+          for (int i = lane; i < 2 * row_words; i += kWarp) {
+            const bool is_c = i >= row_words;
+            const char* const from = reinterpret_cast<const char*>((is_c ? c : b) + first);
+            copy_async4(reinterpret_cast<char*>(to + 2 * k * count) + 4 * i,
+                        from + 4 * (is_c ? i - row_words : i), k < n);
+          }
+        } else {
+          for (int i = lane; i < 2 * count; i += kWarp)
+            to[2 * k * count + i] = k < n ? (i < count ? b[first + i] : c[first + i - count]) : T(0.0f);
+        }
+      }
+    }
+  }
+};
+
+/// Step sizes of the warp's tokens: the one place that turns delta into dt. 0, which leaves a state as it is, where there
+/// is no token.
+template <class T, int kV, class Stages>
+__device__ __forceinline__ void scan_steps(const Stages& stage, int slot, int tokens, Acc<T> (&dt)[kTokens][kV]) {
+  const Pack<Acc<T>, kV> bias = stage.parameter(0);
+#pragma unroll
+  for (int k = 0; k < kTokens; k++) {
+    const Pack<T, kV> raw = stage.get(1, slot, k);
+#pragma unroll
+    for (int v = 0; v < kV; v++) dt[k][v] = widen(raw.v[v]) + bias.v[v];
+  }
+  if (stage.g.softplus) {
+#pragma unroll
+    for (int k = 0; k < kTokens; k++)
+#pragma unroll
+      for (int v = 0; v < kV; v++) dt[k][v] = ScanMath<T>::softplus(dt[k][v]);
+  }
+  if (tokens < kTokens) {
+#pragma unroll
+    for (int k = 0; k < kTokens; k++)
+#pragma unroll
+      for (int v = 0; v < kV; v++) dt[k][v] = k < tokens ? dt[k][v] : Acc<T>(0);
+  }
+}
+
+}  // namespace qm::cuda

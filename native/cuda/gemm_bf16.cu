@@ -1,0 +1,139 @@
+// bfloat16 products: forms, pieces, and what the device can do.
+#include <cstring>
+
+#include "cuda/gemm_bf16_forms.cuh"
+#include "cuda/gemm_pieces.h"
+
+namespace qm::cuda {
+
+namespace {
+
+int attribute(cudaDeviceAttr which) {
+  int value = 0;
+  check(cudaDeviceGetAttribute(&value, which, 0), "asking for an attribute of the device");
+  return value;
+}
+
+const DeviceKind& device_kind() {
+  static const DeviceKind kind = [] {
+    const bool hopper = attribute(cudaDevAttrComputeCapabilityMajor) == 9 &&
+                        attribute(cudaDevAttrComputeCapabilityMinor) == 0;
+    // their instructions belong to sm_90a alone: a build without it has no code for them
+    return DeviceKind{attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin),
+                      attribute(cudaDevAttrMaxSharedMemoryPerMultiprocessor),
+                      hopper && std::strstr(QM_CUDA_ARCHITECTURES, "90a") != nullptr};
+  }();
+  return kind;
+}
+
+/// Bytes that copies of an operand can move at once.
+int copy_width(const Operand<bf16>& s, const Batches& batches, const int64_t* strides) {
+  const auto fits = [&](int64_t bytes) {
+    const int64_t elements = bytes / static_cast<int64_t>(sizeof(bf16));
+    bool ok = reinterpret_cast<uintptr_t>(s.data) % bytes == 0 && s.pitch % elements == 0;
+    for (int axis = 0; axis < batches.rank; axis++) ok = ok && strides[axis] % elements == 0;
+    return ok;
+  };
+  return fits(16) ? 16 : (fits(4) ? 4 : 2);
+}
+
+/// All but the output and its pieces.
+template <class Out, class ProductOut>
+Bf16Product<Out> describe(const Product<bf16, ProductOut>& s) {
+  Bf16Product<Out> p{};
+  p.m = s.m;
+  p.n = s.n;
+  p.k = s.k;
+  p.a = s.a.data;
+  p.b = s.b.data;
+  p.h = s.h;
+  p.bias = s.bias;
+  p.pitch_a = s.a.pitch;
+  p.pitch_b = s.b.pitch;
+  p.width_a = copy_width(s.a, s.batches, s.batches.a);
+  p.width_b = copy_width(s.b, s.batches, s.batches.b);
+  p.batches = s.batches;
+  return p;
+}
+
+/// Rows of C start where a chunk can be stored at once; so do those of h, which lies as C does.
+template <class Out>
+bool wide_rows(const Bf16Product<Out>& p) {
+  const int64_t bytes = std::is_same_v<Out, float> ? 8 : 16,
+                count = bytes / static_cast<int64_t>(sizeof(Out));
+  const auto starts = [&](const void* data) { return reinterpret_cast<uintptr_t>(data) % bytes == 0; };
+  return p.n % count == 0 && p.ldc % count == 0 && p.batches.c % count == 0 && p.piece_stride % count == 0 &&
+         starts(p.c) && starts(p.h);
+}
+
+template <class F>
+Plan plan_of(const Bf16Product<typename F::Out>& p, bool may_split) {
+  return plan_form<F>(Cut{p.m, p.n, p.k, p.batches.count, F::kBKRows, may_split, sizeof(typename F::Out)},
+                      device_kind());
+}
+
+template <class F>
+void run_whole(const Call& call, const Product<bf16, bf16>& s) {
+  Bf16Product<bf16> p = describe<bf16>(s);
+  p.c = s.c;
+  p.ldc = s.ldc;
+  p.wide_c = wide_rows(p);
+  launch_form<F>(call, plan_of<F>(p, false), p);
+}
+
+/// Both operands in rows along k. If rows of C are few, its columns are the rows of the tiles.
+template <Fuse fuse, class Out>
+void run_sums(const Call& call, const Product<bf16, Out>& s) {
+  using F = SumForm<fuse>;
+  Bf16Product<float> p = describe<float>(s);
+  const bool turned = fuse == Fuse::none && s.m <= 48 && s.n > s.m;
+  if (turned) {
+    std::swap(p.m, p.n);
+    std::swap(p.a, p.b);
+    std::swap(p.pitch_a, p.pitch_b);
+    std::swap(p.width_a, p.width_b);
+    std::swap(p.batches.a, p.batches.b);
+  }
+  const Plan plan = plan_of<F>(p, true);
+  if constexpr (std::is_same_v<Out, float>) {
+    if (plan.pieces == 1 && !turned) {
+      p.c = s.c;
+      p.ldc = s.ldc;
+      p.wide_c = wide_rows(p);
+      return launch_form<F>(call, plan, p);
+    }
+  }
+  p.batches.c = p.m * p.n;
+  p.piece_stride = p.batches.count * p.batches.c;
+  Scratch<float> partial(plan.pieces * p.piece_stride);
+  p.c = partial.get();
+  p.ldc = p.n;
+  p.wide_c = wide_rows(p);
+  launch_form<F>(call, plan, p);
+  add_pieces(call, partial.get(), plan.pieces, s.batches.count, s.m, s.n, s.c, s.ldc, s.batches.c, turned);
+}
+
+template <class Out>
+bool empty(const Product<bf16, Out>& p) {
+  return p.m == 0 || p.n == 0 || p.batches.count == 0;
+}
+
+}  // namespace
+
+void gemm(const Call& call, const Product<bf16, bf16>& p) {
+  if (empty(p)) return;
+  if (p.a.k_rows && p.b.k_rows) return run_sums<Fuse::none>(call, p);
+  if (p.a.k_rows) return run_whole<MixedForm<true>>(call, p);
+  if (p.b.k_rows) return run_whole<MixedForm<false>>(call, p);
+  if (p.fuse == Fuse::gelu_a) return run_whole<RowForm<Fuse::gelu_a>>(call, p);
+  if (p.fuse == Fuse::gelu_grad) return run_whole<RowForm<Fuse::gelu_grad>>(call, p);
+  run_whole<RowForm<Fuse::none>>(call, p);
+}
+
+void gemm(const Call& call, const Product<bf16, float>& p) {
+  if (empty(p)) return;
+  if (p.fuse == Fuse::gelu_b) return run_sums<Fuse::gelu_b>(call, p);
+  run_sums<Fuse::none>(call, p);
+}
+
+}  // namespace qm::cuda

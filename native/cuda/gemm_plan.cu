@@ -1,0 +1,93 @@
+#include <algorithm>
+
+#include "cuda/gemm_bf16.cuh"
+#include "cuda/gemm_plan.h"
+
+namespace qm::cuda {
+
+namespace {
+
+// One H200, in nanoseconds, bytes and operations. The times only rank tiles; being the same everywhere, they
+// leave the sums of one kind of device the same as well.
+constexpr int64_t kMultiprocessors = 132;
+constexpr double kDram = 4300, kL2 = 40;                   // per device, per multiprocessor
+constexpr double kWarpRate = 3300, kWarpgroupRate = 5000;  // per multiprocessor
+constexpr double kStoreRate = 60;                          // elements through an epilogue
+constexpr double kLatency = 450;  // of a step, half that of a copy: two are on their way
+constexpr double kLaunch = 2500;
+constexpr int64_t kLeastSteps = 8;  // of a piece of k
+
+int64_t round_up(int64_t x, int64_t step) { return ceil_div(x, step) * step; }
+
+/// False if the tile has no room.
+bool estimate(const Cut& cut, const TileKind& kind, const DeviceKind& device, Plan& plan) {
+  const int64_t steps = std::max<int64_t>(ceil_div(std::min(plan.k_piece, cut.k), kDepth), 1);
+  const int64_t row_tiles = ceil_div(cut.m, kTileRows), column_tiles = ceil_div(cut.n, kind.width);
+  const int64_t tiles = row_tiles * column_tiles * cut.batches * plan.pieces;
+  const int64_t bytes_a = kTileRows * kRowBytes;
+  const int64_t bytes_b = cut.b_k_rows ? round_up(kind.width, 64) * kRowBytes : kind.width * kRowBytes;
+  const auto shared = [&](bool resident) {
+    return kind.stages * (bytes_a + (resident ? 0 : bytes_b)) + (resident ? steps * bytes_b : 0) +
+           kind.width * int64_t{sizeof(float)};
+  };
+  // worth it when a block has several tiles for one load of B
+  plan.resident = !cut.b_k_rows && plan.pieces == 1 && tiles >= 2 * kind.blocks * kMultiprocessors &&
+                  shared(true) <= device.shared_block;
+  plan.shared = shared(plan.resident);
+  if (plan.shared > device.shared_block) return false;
+  plan.per_multiprocessor =
+      static_cast<int>(std::min<int64_t>(kind.blocks, device.shared_multiprocessor / (plan.shared + 1024)));
+
+  const double width = kind.width, depth = static_cast<double>(std::min(plan.k_piece, round_up(cut.k, 16)));
+  const double multiply = 2.0 * kTileRows * width * depth / (kind.warpgroup ? kWarpgroupRate : kWarpRate);
+  const double fill = 2.0 * (kTileRows + (plan.resident ? 0 : width)) * depth / kL2;
+  const double latency = kLatency * static_cast<double>(steps) / plan.per_multiprocessor;
+  const double store = kTileRows * width / kStoreRate * (plan.per_multiprocessor > 1 ? 0.5 : 1);
+  const double busy =
+      static_cast<double>(ceil_div(tiles, kMultiprocessors)) * (std::max({multiply, fill, latency}) + store);
+  const double m = static_cast<double>(cut.m), n = static_cast<double>(cut.n), k = static_cast<double>(cut.k);
+  const double pieces = plan.pieces > 1 ? static_cast<double>(plan.pieces) : 0;
+  const double moved = static_cast<double>(cut.batches) *
+                       ((m + n) * k * 2 + m * n * (cut.out_bytes + pieces * 2 * sizeof(float)));
+  plan.time = std::max(busy, moved / kDram) + (pieces > 0 ? kLaunch + m * n * pieces * 8 / kDram : 0);
+  return true;
+}
+
+}  // namespace
+
+Plan make_plan(const Cut& cut, const TileKind* kinds, int count, const DeviceKind& device) {
+  Plan best;
+  for (int tile = 0; tile < count; tile++) {
+    const TileKind& kind = kinds[tile];
+    if (kind.warpgroup && !device.warpgroup) continue;
+    const int64_t tiles = ceil_div(cut.m, kTileRows) * ceil_div(cut.n, kind.width) * cut.batches;
+    const int64_t steps = std::max<int64_t>(ceil_div(cut.k, kDepth), 1);
+    for (int rounds = 0; rounds <= (cut.may_split ? 4 : 0); rounds++) {
+      // 0: whole; otherwise as many pieces as fill the multiprocessors so often
+      const int64_t wanted = rounds == 0 ? 1 : rounds * kMultiprocessors / tiles;
+      if (rounds > 0 && (wanted < 2 || steps / wanted < kLeastSteps)) continue;
+      Plan plan;
+      plan.tile = tile;
+      plan.k_piece = ceil_div(steps, wanted) * kDepth;
+      plan.pieces = std::max<int64_t>(ceil_div(cut.k, plan.k_piece), 1);
+      if (estimate(cut, kind, device, plan) && (best.tile < 0 || plan.time < best.time)) best = plan;
+    }
+  }
+  return best;
+}
+
+int64_t walkers_of(int64_t row_tiles, int64_t panels, int64_t slots) {
+  int64_t best = 1, best_time = 0;
+  for (int64_t rounds = 1; rounds <= 8; rounds++) {
+    const int64_t most = std::min(row_tiles, std::max<int64_t>(rounds * slots / panels, 1));
+    const int64_t each = ceil_div(row_tiles, most), walkers = ceil_div(row_tiles, each);
+    const int64_t time = ceil_div(panels * walkers, slots) * each;
+    if (rounds == 1 || time < best_time) {
+      best = walkers;
+      best_time = time;
+    }
+  }
+  return best;
+}
+
+}  // namespace qm::cuda

@@ -1,0 +1,352 @@
+// Gradients of the selective scan. With r_j what the steps after j say about h_j, dh_j = dy_j C_j + r_j and
+// r_{j-1} = a_j dh_j, where a_j = exp(dt_j A):
+//   du = D dy + dt <dh, B>      ddt = u <dh, B> + <dh a h_{j-1}, A>      ddelta = ddt softplus'
+//   dB = sum over channels of dh dt u      dC = sum over channels of dy h      dA = sum over time of dh a h_{j-1} dt
+// Shapes and rules: native/cpu/selective_scan.cpp.
+#include "cuda/device/scan_segments.cuh"
+#include "cuda/device/scan_stage.cuh"
+#include "cuda/selective_scan.cuh"
+
+namespace qm::cuda {
+namespace {
+
+/// Blocks that should fit a multiprocessor: what their registers allow without spilling.
+template <class T, int kV, int kN, int kW>
+constexpr int kBackwardBlocks = sizeof(T) == 8 ? 8 / kW : kN > 1 ? 16 / kW : kV == 2 ? 2 : 3;
+
+template <class T>
+struct ScanGradients {
+  T *du, *ddelta;
+  T *db, *dc;          // where one run has all channels of a group
+  Acc<T>* bc_partial;  // or else [runs][B, C][batch, length, groups, states]
+  Acc<T>* rows;        // [batch, segments][dA of channels and states, dD of channels, dbias of channels]
+};
+
+/// Sums kCount values of each lane over the lanes that differ in the bits from kBit on, log2(kCount) of them, in a fixed
+/// tree. A lane is left with the sum of value scatter_index().
+template <int kBit, int kCount, class A>
+__device__ __forceinline__ A scatter_sum(A (&values)[kCount], int lane) {
+#pragma unroll
+  for (int half = kCount / 2, bit = kBit; half > 0; half /= 2, bit++) {
+    const bool upper = lane >> bit & 1;
+#pragma unroll
+    for (int i = 0; i < half; i++) {
+      const A keep = upper ? values[i + half] : values[i], give = upper ? values[i] : values[i + half];
+      values[i] = keep + __shfl_xor_sync(0xffffffffu, give, 1 << bit);
+    }
+  }
+  return values[0];
+}
+template <int kBit, int kCount>
+__device__ __forceinline__ int scatter_index(int lane) {
+  int index = 0;
+#pragma unroll
+  for (int half = kCount / 2, bit = kBit; half > 0; half /= 2, bit++) index += (lane >> bit & 1) * half;
+  return index;
+}
+
+/// A block owns a run of channels of one batch entry and group (see selective_scan.cuh) and walks its stages from the last to
+/// the first. In a stage, a thread holds kTokens positions of kV channels, and takes the states kN at a time:
+///   1. decays of its tokens, and where they lead from 0: h forward, r in reverse; told to the other warps
+///   2. after a barrier: the h that enters its piece, from the saved state through the pieces before, and the r, from the
+///      stage's carry through the pieces after
+///   3. the states before each of its tokens, and from the last to the first the gradients
+/// Sums in Acc<T>. du and ddt: over states in order; du: then over groups, rounded to T in between. dB and dC: over a lane's
+/// channels, then a tree over lanes; runs are left to scan_sum_kernel. dA, dD, dbias: over the positions of a thread, from
+/// the last to the first, then over warps in order; batch entries and segments are left to scan_sum_kernel. `starts`:
+/// scan_segments.cuh, or null.
+template <class T, int kV, int kN, int kW>
+__global__ void __launch_bounds__(kW* kWarp, kBackwardBlocks<T, kV, kN, kW>)
+    selective_scan_bwd_kernel(ScanArguments<T> g, int max_tiles, const Acc<T>* starts, const T* dy,
+                              const Acc<T>* states, ScanGradients<T> to) {
+  using A = Acc<T>;
+  using M = ScanMath<T>;
+  constexpr int kThreadsHere = kW * kWarp;
+  constexpr int kBits = kN == 1 ? 1 : kN == 2 ? 2 : 3;                           // of a lane that pick B or C and a state
+  constexpr int kTogether = kN == 4 ? 4 : 8;                                     // tokens that other bits pick
+  extern __shared__ __align__(16) unsigned char shared[];
+  const ScanPlace place(g);
+  ScanStages<T, kV, kN, kW, true> stage(g, max_tiles, shared);
+  const int lane = stage.lane, warp = stage.warp, padded = stage.layout.padded;
+
+  for (int group = place.group; group < place.group + g.block_groups; group++) {
+    const bool add = g.from > 0 || (g.shared_u && group > 0);
+    stage.enter_group(place, group, starts, {dy, g.y_row()}, {add ? to.du : nullptr, g.u_row()},
+                      {to.du, g.u_row()}, {to.ddelta, g.channels});
+    A da[kV] = {}, dd[kV] = {}, dbias[kV] = {};
+    if constexpr (kN > 1)
+      for (int n = 0; n < padded; n++) stage.at(stage.layout.sums)[n * kThreadsHere + threadIdx.x] = 0;
+
+    int turn = 0, s = stage.stages() - 1;
+    int token = stage.token(s), next = stage.token(s - 1);
+    stage.fetch(0, s, token);
+    for (int i = 0; s >= 0; i++, s--) {
+      const int slot = i & 1, tokens = stage.tokens(s);
+      const int after_next = stage.token(s - 2);
+      stage.settle(slot);
+      stage.fetch(slot ^ 1, s - 1, next);
+
+      A dt[kTokens][kV], sum[kV] = {};
+      if (kN > 1 && tokens > 0) {
+        scan_steps<T, kV>(stage, slot, tokens, dt);
+#pragma unroll
+        for (int k = 0; k < kTokens; k++) sum[0] += dt[k][0];
+      }
+      // <dh, B> and <dh a h, A * scale>
+      A through_b[kTokens][kV] = {}, through_a[kTokens][kV] = {};
+      const auto finish = [&](int k) {
+        if (k >= tokens) return;
+        const int64_t t = __shfl_sync(0xffffffffu, token, k);
+        const Pack<T, kV> u = stage.get(0, slot, k), raw = stage.get(1, slot, k), dyt = stage.get(2, slot, k);
+        const Pack<A, kV> bias = stage.parameter(0), skip = stage.parameter(1);
+        A du[kV], ddt[kV];
+#pragma unroll
+        for (int v = 0; v < kV; v++) {
+          const A ut = widen(u.v[v]), dyv = widen(dyt.v[v]);
+          du[v] = mul_add(dt[k][v], through_b[k][v], skip.v[v] * dyv);
+          ddt[v] = mul_add(ut, through_b[k][v], M::unscale * through_a[k][v]);
+          if (g.softplus) ddt[v] *= M::slope(widen(raw.v[v]) + bias.v[v], dt[k][v]);
+          dd[v] = mul_add(dyv, ut, dd[v]);
+          dbias[v] += ddt[v];
+        }
+        if (add) {
+          const Pack<T, kV> old = stage.get(3, slot, k);
+#pragma unroll
+          for (int v = 0; v < kV; v++) du[v] += widen(old.v[v]);
+        }
+        if (!stage.here()) return;
+        T* const ddelta_at = stage.result(1, t, g.channels);
+        Pack<T, kV> du_out, ddelta_out;
+        if (g.from > 0) {
+          const Pack<T, kV> old = load_pack<T, kV>(ddelta_at);
+#pragma unroll
+          for (int v = 0; v < kV; v++) ddt[v] += widen(old.v[v]);
+        }
+#pragma unroll
+        for (int v = 0; v < kV; v++) {
+          du_out.v[v] = narrow<T>(du[v]);
+          ddelta_out.v[v] = narrow<T>(ddt[v]);
+        }
+        store_pack<T, kV>(stage.result(0, t, g.u_row()), du_out);
+        store_pack<T, kV>(ddelta_at, ddelta_out);
+      };
+
+#pragma unroll 1
+      for (int n0 = 0; n0 < padded; n0 += kN, turn++) {
+        Pack<A, kV> rate[kN];
+        A h[kN][kV], first[kN][kV], r[kN][kV] = {};
+#pragma unroll
+        for (int n = 0; n < kN; n++) {
+          rate[n] = stage.rate(n0 + n);
+#pragma unroll
+          for (int v = 0; v < kV; v++) {
+            h[n][v] = 0;
+            first[n][v] = stage.here() && (kN == 1 || n0 + n < g.count)
+                              ? __ldg(states + stage.saved(s, n0 + n) + v * g.states)
+                              : A(0);
+          }
+        }
+        A decay[kTokens][kN][kV];
+        if (tokens > 0) {
+          // one state: here, so that dt takes no registers elsewhere
+          if constexpr (kN == 1) {
+            scan_steps<T, kV>(stage, slot, tokens, dt);
+#pragma unroll
+            for (int k = 0; k < kTokens; k++)
+#pragma unroll
+              for (int v = 0; v < kV; v++) sum[v] += dt[k][v];
+          }
+#pragma unroll
+          for (int k = 0; k < kTokens; k++) {
+            const Pack<A, kN> b = stage.coefficient(0, k, n0);
+            const Pack<T, kV> u = stage.get(0, slot, k);
+#pragma unroll
+            for (int v = 0; v < kV; v++) {
+              const A dtu = dt[k][v] * widen(u.v[v]);
+#pragma unroll
+              for (int n = 0; n < kN; n++) {
+                decay[k][n][v] = M::decay(dt[k][v] * rate[n].v[v]);
+                h[n][v] = mul_add(decay[k][n][v], h[n][v], dtu * b.v[n]);
+              }
+            }
+          }
+#pragma unroll
+          for (int k = kTokens - 1; k >= 0; k--) {
+            const Pack<A, kN> c = stage.coefficient(1, k, n0);
+            const Pack<T, kV> dyt = stage.get(2, slot, k);
+#pragma unroll
+            for (int v = 0; v < kV; v++) {
+              const A dyv = widen(dyt.v[v]);
+#pragma unroll
+              for (int n = 0; n < kN; n++) r[n][v] = decay[k][n][v] * mul_add(dyv, c.v[n], r[n][v]);
+            }
+          }
+        }
+#pragma unroll
+        for (int n = 0; n < kN; n++) {
+          Pack<A, kV> over, end, r_end;
+#pragma unroll
+          for (int v = 0; v < kV; v++) {
+            over.v[v] = tokens > 0 ? M::decay(rate[n].v[v] * sum[v]) : A(1);
+            end.v[v] = h[n][v];
+            r_end.v[v] = r[n][v];
+          }
+          store_pack<A, kV>(stage.ends(turn, 0, warp, n), over);
+          store_pack<A, kV>(stage.ends(turn, 1, warp, n), end);
+          store_pack<A, kV>(stage.ends(turn, 2, warp, n), r_end);
+        }
+        __syncthreads();
+
+#pragma unroll
+        for (int n = 0; n < kN; n++) {
+          const Pack<A, kV> last = load_pack<A, kV>(stage.carry(i, n0 + n));
+#pragma unroll
+          for (int v = 0; v < kV; v++) {
+            h[n][v] = first[n][v];
+            r[n][v] = last.v[v];
+          }
+        }
+        for (int w = 0; w < warp; w++)
+#pragma unroll
+          for (int n = 0; n < kN; n++) {
+            const Pack<A, kV> over = load_pack<A, kV>(stage.ends(turn, 0, w, n));
+            const Pack<A, kV> end = load_pack<A, kV>(stage.ends(turn, 1, w, n));
+#pragma unroll
+            for (int v = 0; v < kV; v++) h[n][v] = mul_add(over.v[v], h[n][v], end.v[v]);
+          }
+        for (int w = kW - 1; w > warp; w--)
+#pragma unroll
+          for (int n = 0; n < kN; n++) {
+            const Pack<A, kV> over = load_pack<A, kV>(stage.ends(turn, 0, w, n));
+            const Pack<A, kV> end = load_pack<A, kV>(stage.ends(turn, 2, w, n));
+#pragma unroll
+            for (int v = 0; v < kV; v++) r[n][v] = mul_add(over.v[v], r[n][v], end.v[v]);
+          }
+
+        if (tokens > 0) {
+          A before[kTokens][kN][kV];
+#pragma unroll
+          for (int k = 0; k < kTokens; k++) {
+            const Pack<A, kN> b = stage.coefficient(0, k, n0);
+            const Pack<T, kV> u = stage.get(0, slot, k);
+#pragma unroll
+            for (int v = 0; v < kV; v++) {
+              const A dtu = dt[k][v] * widen(u.v[v]);
+#pragma unroll
+              for (int n = 0; n < kN; n++) {
+                before[k][n][v] = h[n][v];
+                h[n][v] = mul_add(decay[k][n][v], h[n][v], dtu * b.v[n]);
+              }
+            }
+          }
+          A da_n[kN] = {}, part[kTogether];
+          // h is the state after token k
+#pragma unroll
+          for (int k = kTokens - 1; k >= 0; k--) {
+            const Pack<A, kN> b = stage.coefficient(0, k, n0), c = stage.coefficient(1, k, n0);
+            const Pack<T, kV> u = stage.get(0, slot, k), dyt = stage.get(2, slot, k);
+            A values[2 * kN] = {};
+#pragma unroll
+            for (int v = 0; v < kV; v++) {
+              const A dyv = widen(dyt.v[v]), dtu = dt[k][v] * widen(u.v[v]);
+#pragma unroll
+              for (int n = 0; n < kN; n++) {
+                const A dh = mul_add(dyv, c.v[n], r[n][v]);
+                values[n] = mul_add(dh, dtu, values[n]);
+                values[kN + n] = mul_add(dyv, h[n][v], values[kN + n]);
+                through_b[k][v] = mul_add(dh, b.v[n], through_b[k][v]);
+                r[n][v] = dh * decay[k][n][v];
+                h[n][v] = before[k][n][v];
+                const A through = r[n][v] * h[n][v];
+                through_a[k][v] = mul_add(through, rate[n].v[v], through_a[k][v]);
+                if constexpr (kN == 1)
+                  da[v] = mul_add(through, dt[k][v], da[v]);
+                else
+                  da_n[n] = mul_add(through, dt[k][v], da_n[n]);
+              }
+            }
+            part[k % kTogether] = scatter_sum<0>(values, lane);
+            if (k % kTogether == 0) {
+              A total = scatter_sum<kBits>(part, lane);
+              if constexpr (kN == 1) total += __shfl_xor_sync(0xffffffffu, total, 16);
+              const int value = scatter_index<0, 2 * kN>(lane), which = value / kN, n = value % kN;
+              const int of = k + scatter_index<kBits, kTogether>(lane);
+              const int64_t t = __shfl_sync(0xffffffffu, token, of);
+              if (of < tokens && (kN > 1 ? n0 + n < g.count : lane < 2 * kTokens)) {
+                const int bc_row = stage.group().bc_row;
+                const int64_t at = stage.group().b - g.b + t * bc_row + n0 + n;
+                if (to.bc_partial)
+                  to.bc_partial[(place.run * 2 + which) * g.batch * g.length * bc_row + at] = total;
+                else
+                  (which ? to.dc : to.db)[at] = narrow<T>(total);
+              }
+            }
+            if constexpr (kN == 1) finish(k);
+          }
+          if constexpr (kN > 1) {
+#pragma unroll
+            for (int n = 0; n < kN; n++)
+              stage.at(stage.layout.sums)[(n0 + n) * kThreadsHere + threadIdx.x] += da_n[n];
+          }
+        }
+        if (warp == 0) {
+#pragma unroll
+          for (int n = 0; n < kN; n++) {
+            Pack<A, kV> last;
+#pragma unroll
+            for (int v = 0; v < kV; v++) last.v[v] = r[n][v];
+            store_pack<A, kV>(stage.carry(i + 1, n0 + n), last);
+          }
+        }
+      }
+      if constexpr (kN > 1) {
+#pragma unroll
+        for (int k = 0; k < kTokens; k++) finish(k);
+      }
+      token = next;
+      next = after_next;
+    }
+
+    // the sums over time: dbias, dD and with one state dA, [3][kW][kRun] in place of the ends
+    constexpr int kRun = kWarp * kV, kSums = kN == 1 ? 3 : 2;
+    A* const room = stage.at(stage.layout.ends);
+    __syncthreads();
+#pragma unroll
+    for (int v = 0; v < kV; v++) {
+      const int at = warp * kRun + lane * kV + v;
+      room[at] = dbias[v];
+      room[kW * kRun + at] = dd[v];
+      if constexpr (kN == 1) room[2 * kW * kRun + at] = da[v];
+    }
+    __syncthreads();
+    const int64_t channels = g.channels, first = group * g.per_group() + place.run * kRun;
+    A* const row = to.rows + (place.batch * g.segments + place.segment) * channels * (g.states + 2);
+    for (int i = threadIdx.x; i < kSums * kRun; i += kThreadsHere) {
+      const int sum = i / kRun, column = i % kRun;
+      if (column >= stage.group().width) continue;
+      A total = 0;
+      for (int w = 0; w < kW; w++) total += room[(sum * kW + w) * kRun + column];
+      if (sum == 0) {
+        A* const at = row + channels * (g.states + 1) + first + column;
+        *at = g.from > 0 ? *at + total : total;
+      } else if (sum == 2) {
+        row[first + column] = total;
+      } else if (g.from == 0) {
+        row[channels * g.states + first + column] = total;
+      }
+    }
+    if constexpr (kN > 1) {
+      for (int i = threadIdx.x; i < g.count * kRun; i += kThreadsHere) {
+        const int n = i / kRun, column = i % kRun;
+        if (column >= stage.group().width) continue;
+        A total = 0;
+        for (int w = 0; w < kW; w++) total += stage.at(stage.layout.sums)[n * kThreadsHere + w * kWarp + column];
+        row[(first + column) * g.states + g.from + n] = total;
+      }
+    }
+  }
+}
+/// END
+
+}  // namespace
+}  // namespace qm::cuda
