@@ -146,8 +146,7 @@ Napi::Value begin_capture(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value end_capture(const Napi::CallbackInfo& info) {
-  return Napi::Number::New(info.Env(),
-                           static_cast<double>(backend(device(number(info, 0))).end_capture()));
+  return Napi::Number::New(info.Env(), static_cast<double>(backend(device(number(info, 0))).end_capture()));
 }
 
 Napi::Value abort_capture(const Napi::CallbackInfo& info) {
@@ -167,8 +166,7 @@ Napi::Value drop_graph(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value record_event(const Napi::CallbackInfo& info) {
-  return Napi::Number::New(info.Env(),
-                           static_cast<double>(backend(device(number(info, 0))).record_event()));
+  return Napi::Number::New(info.Env(), static_cast<double>(backend(device(number(info, 0))).record_event()));
 }
 
 /// millisecondsBetween(device, event, event)

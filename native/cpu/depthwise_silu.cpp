@@ -51,7 +51,8 @@ void depthwise_silu_fwd(const Call& call) {
   float_dispatch(call, x.dtype, [&](auto zero) {
     using T = decltype(zero);
     T* to = y.as<T>();
-    depthwise_fwd<T>(s, x.as<const T>(), weight.as<const T>(), bias.present ? bias.as<const T>() : nullptr, to);
+    depthwise_fwd<T>(s, x.as<const T>(), weight.as<const T>(), bias.present ? bias.as<const T>() : nullptr,
+                     to);
     parallel_for(y.numel(), kGrain, [=](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; i += kLanes<T>)
         store_n(to + i, Silu::forward(load_n(to + i, end - i)), end - i);

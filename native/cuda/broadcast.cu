@@ -34,8 +34,7 @@ Plan make_plan(const Call& call) {
     if (dim == 1) continue;
     const int last = plan.rank - 1;
     bool merge = plan.rank > 0;
-    for (int k = 0; k < call.n_in && merge; k++)
-      merge = stride[k] == plan.strides[k][last] * plan.dims[last];
+    for (int k = 0; k < call.n_in && merge; k++) merge = stride[k] == plan.strides[k][last] * plan.dims[last];
     if (merge) {
       plan.dims[last] *= dim;
       continue;
@@ -119,12 +118,12 @@ void comparison(const Call& call, Fn fn) {
 template <class T>
 using Wrapping = std::conditional_t<std::is_floating_point_v<T>, T, uint64_t>;
 
-#define QM_BINARY(Name, T, expression)         \
-  struct Name {                                \
-    template <class T>                         \
+#define QM_BINARY(Name, T, expression)           \
+  struct Name {                                  \
+    template <class T>                           \
     __device__ auto operator()(T a, T b) const { \
-      return expression;                       \
-    }                                          \
+      return expression;                         \
+    }                                            \
   };
 QM_BINARY(Add, T, static_cast<T>(static_cast<Wrapping<T>>(a) + static_cast<Wrapping<T>>(b)))
 QM_BINARY(Sub, T, static_cast<T>(static_cast<Wrapping<T>>(a) - static_cast<Wrapping<T>>(b)))

@@ -71,8 +71,8 @@ void arange_fwd(const Call& call) {
   TensorView& y = call.out[0];
   dtype_dispatch(y.dtype, [&](auto zero) {
     using T = decltype(zero);
-    QM_LAUNCH(call, arange_kernel<T>, grid_of(y.numel()), kThreads, 0, y.as<T>(), y.numel(),
-              call.attrs.f(0), call.attrs.f(1));
+    QM_LAUNCH(call, arange_kernel<T>, grid_of(y.numel()), kThreads, 0, y.as<T>(), y.numel(), call.attrs.f(0),
+              call.attrs.f(1));
   });
 }
 

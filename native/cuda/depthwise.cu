@@ -1,7 +1,7 @@
 // Convolution with one channel per group, and the same with bias and silu: by sliding kernels for 3 x 3, stride
 // 1, padding 1, else plainly.
 #include "cuda/depthwise_plain.cuh"
-#include "cuda/depthwise_slide.cuh"
+#include "cuda/depthwise_slide_bwd.cuh"
 
 namespace qm::cuda {
 

@@ -80,8 +80,8 @@ struct ClampGradient {
 
 }  // namespace
 
-#define QM_ELEMENTWISE(name, Formula)                                          \
-  void name##_fwd(const Call& call) { unary(call, Forward<Formula>{}); }       \
+#define QM_ELEMENTWISE(name, Formula)                                    \
+  void name##_fwd(const Call& call) { unary(call, Forward<Formula>{}); } \
   void name##_bwd(const Call& call) { binary(call, Backward<Formula>{}); }
 
 QM_ELEMENTWISE(exp, Exp)

@@ -41,8 +41,8 @@ int axis_of(const Call& call, int rank) {
 struct Inside {
   int rank, axis;
   int64_t index[kMaxRank], whole[kMaxRank];
-  int64_t numel, n, limit;           // of the index; along the axis, in both
-  int64_t index_step, whole_step;    // from one position along the axis to the next
+  int64_t numel, n, limit;         // of the index; along the axis, in both
+  int64_t index_step, whole_step;  // from one position along the axis to the next
 };
 
 Inside inside_of(const Call& call, const TensorView& index, const TensorView& whole, int axis) {
@@ -236,8 +236,8 @@ void index_select_fwd(const Call& call) {
     const auto run = [&](auto unit, int64_t each) {
       using Unit = decltype(unit);
       QM_LAUNCH(call, (index_select_kernel<I, Unit>), grid_of(y.numel() / each), kThreads, 0,
-                static_cast<const Unit*>(x.data), index.as<I>(), static_cast<Unit*>(y.data),
-                y.numel() / each, n, limit, inner / each, fault(), call.row);
+                static_cast<const Unit*>(x.data), index.as<I>(), static_cast<Unit*>(y.data), y.numel() / each,
+                n, limit, inner / each, fault(), call.row);
     };
     const int64_t each = 16 / static_cast<int64_t>(dtype_size(x.dtype));
     if (inner % each == 0) return run(uint4{}, each);

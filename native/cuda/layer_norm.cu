@@ -2,6 +2,7 @@
 // parameters and sums are Acc<T>; the variance comes from a second pass over the row, which stays in
 // registers. See RowWalk for what a thread owns of a row.
 #include "cuda/device/reduce.cuh"
+#include "cuda/device/rounded.cuh"
 
 namespace qm::cuda {
 
@@ -118,7 +119,8 @@ __global__ void __launch_bounds__(kBackThreads, Walk::kSteps* Walk::P * sizeof(T
 #pragma unroll
       for (int l = 0; l < P; l++) {
         const A normal = (widen(v.v[l]) - now.mean) * now.rstd;
-        r.v[l] = narrow<T>((widen(d.v[l]) * w.v[l] - mean_g - normal * mean_gx) * now.rstd);
+        // the product as it was summed: of one channel g - mean(g) is 0
+        r.v[l] = narrow<T>((times(widen(d.v[l]), w.v[l]) - mean_g - normal * mean_gx) * now.rstd);
       }
       store_pack(dx + row * n + i, r);
     });
@@ -185,7 +187,7 @@ __global__ void __launch_bounds__(kThreads)
     const Pack<T, P> d = dys.at(k, i), v = xs.at(k, i);
     const Pack<A, P> w = parameter<P>(weight, i, A{1});
 #pragma unroll
-    for (int l = 0; l < P; l++) value(l, widen(d.v[l]) * w.v[l], (widen(v.v[l]) - mean) * rstd);
+    for (int l = 0; l < P; l++) value(l, times(widen(d.v[l]), w.v[l]), (widen(v.v[l]) - mean) * rstd);
   };
   const A mean_g = inverse * walk.template sum<A>([&](int k, int64_t i) {
     A sum = 0;

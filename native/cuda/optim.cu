@@ -3,6 +3,7 @@
 // and all tensors of one dtype are a few launches. Elementwise arithmetic is in Acc<T>, each operation rounded
 // by itself, so that results have the bits that the CPU's have.
 #include "cuda/device/reduce.cuh"
+#include "cuda/device/rounded.cuh"
 
 namespace qm::cuda {
 
@@ -78,12 +79,6 @@ __global__ void __launch_bounds__(kThreads)
   for (int64_t i = packs_end + threadIdx.x; i < chunk.end; i += kThreads)
     update(std::integral_constant<int, 1>{}, i);
 }
-
-// Never contracted to a multiply-add.
-__device__ __forceinline__ float times(float a, float b) { return __fmul_rn(a, b); }
-__device__ __forceinline__ double times(double a, double b) { return __dmul_rn(a, b); }
-__device__ __forceinline__ float plus(float a, float b) { return __fadd_rn(a, b); }
-__device__ __forceinline__ double plus(double a, double b) { return __dadd_rn(a, b); }
 
 /// What a step reads on the device: the numbers that change from step to step, and a gate, or null. A gate
 /// that is not finite lets nothing through.

@@ -47,14 +47,16 @@ bool guarded(DeviceFailure* failure, Fn&& fn) noexcept {
   const std::string value = std::to_string(f.value), limit = std::to_string(f.limit);
   switch (static_cast<FaultKind>(f.kind)) {
     case FaultKind::label:
-      throw Error(ErrorKind::index, "crossEntropy: label out of range; expected 0 <= label < " + limit + ", got " + value);
+      throw Error(ErrorKind::index,
+                  "crossEntropy: label out of range; expected 0 <= label < " + limit + ", got " + value);
     case FaultKind::order:
       throw Error(ErrorKind::index, op + ": order must be a permutation; expected each token from 0 to " +
                                         std::to_string(f.limit - 1) + " once, got " + value);
     case FaultKind::table:
       throw Error(ErrorKind::shape, op + ": kernel expected a table of weights within the image");
     default:
-      throw Error(ErrorKind::index, op + ": index out of range; expected 0 <= index < " + limit + ", got " + value);
+      throw Error(ErrorKind::index,
+                  op + ": index out of range; expected 0 <= index < " + limit + ", got " + value);
   }
 }
 
@@ -97,7 +99,8 @@ const DeviceApi kApi = {
       return guarded(failure, [&] {
         require_alive();
         refuse_in_capture("reading a tensor");
-        check(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, stream()), "copying from the device");
+        check(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, stream()),
+              "copying from the device");
         wait();
       });
     },

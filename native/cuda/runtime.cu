@@ -1,5 +1,3 @@
-#include "cuda/runtime.h"
-
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -10,6 +8,7 @@
 #include <vector>
 
 #include "cuda/context.h"
+#include "cuda/runtime.h"
 
 namespace qm::cuda {
 
@@ -63,7 +62,8 @@ const uint64_t* draw_offset() { return context().draw_offset; }
 void require_alive() {
   const Context& c = context();
   if (!c.dead.empty())
-    throw Error(ErrorKind::native, "cuda: the device failed earlier and cannot be used any more (" + c.dead + ")");
+    throw Error(ErrorKind::native,
+                "cuda: the device failed earlier and cannot be used any more (" + c.dead + ")");
 }
 
 void check(cudaError_t status, const char* what) {
@@ -78,8 +78,8 @@ void check_launch(const char* op, const char* kernel, dim3 grid, dim3 block, siz
   const auto size = [](dim3 d) {
     return std::to_string(d.x) + " x " + std::to_string(d.y) + " x " + std::to_string(d.z);
   };
-  fail(status, std::string(op) + ": kernel " + kernel + " with grid " + size(grid) + ", block " + size(block) +
-                   ", " + std::to_string(shared) + " bytes of shared memory failed");
+  fail(status, std::string(op) + ": kernel " + kernel + " with grid " + size(grid) + ", block " +
+                   size(block) + ", " + std::to_string(shared) + " bytes of shared memory failed");
 }
 
 void prepare_shared(const void* kernel, size_t bytes) {

@@ -91,17 +91,14 @@ ScanArguments<T> scan_arguments(const Call& call, int first, const TensorView& o
                "length, channels and groups x states below 2^30");
   const int64_t chunk = states <= 4 ? 64 : 32;
   call.require(call.attrs.i(2) == chunk, "chunks of 64 positions, of 32 above four states");
-  for (int k : {0, 1, 3, 4})
-    call.require(in[k].dtype == call.in[0].dtype, "u, delta, B and C of one dtype");
+  for (int k : {0, 1, 3, 4}) call.require(in[k].dtype == call.in[0].dtype, "u, delta, B and C of one dtype");
   for (int k : {2, 5, 6})
     call.require(!in[k].present || in[k].dtype == acc_dtype(call.in[0].dtype), "A, D and bias of its dtype");
   for (int k : {5, 6})
     call.require(!in[k].present || (in[k].shape.rank == 1 && in[k].shape[0] == channels),
                  "a [channels] vector");
 
-  const auto parameter = [&](int k) {
-    return in[k].present ? in[k].template as<Acc<T>>() : nullptr;
-  };
+  const auto parameter = [&](int k) { return in[k].present ? in[k].template as<Acc<T>>() : nullptr; };
   ScanArguments<T> g{batch,
                      static_cast<int>(length),
                      static_cast<int>(channels),

@@ -12,7 +12,10 @@ namespace {
 
 /// Blocks that should fit a multiprocessor: what their registers allow without spilling.
 template <class T, int kV, int kN, int kW>
-constexpr int kBackwardBlocks = sizeof(T) == 8 ? 8 / kW : kN > 1 ? 16 / kW : kV == 2 ? 2 : 3;
+constexpr int kBackwardBlocks = sizeof(T) == 8 ? 8 / kW
+                                : kN > 1       ? 16 / kW
+                                : kV == 2      ? 2
+                                               : 3;
 
 template <class T>
 struct ScanGradients {
@@ -62,8 +65,8 @@ __global__ void __launch_bounds__(kW* kWarp, kBackwardBlocks<T, kV, kN, kW>)
   using A = Acc<T>;
   using M = ScanMath<T>;
   constexpr int kThreadsHere = kW * kWarp;
-  constexpr int kBits = kN == 1 ? 1 : kN == 2 ? 2 : 3;                           // of a lane that pick B or C and a state
-  constexpr int kTogether = kN == 4 ? 4 : 8;                                     // tokens that other bits pick
+  constexpr int kBits = kN == 1 ? 1 : kN == 2 ? 2 : 3;  // of a lane that pick B or C and a state
+  constexpr int kTogether = kN == 4 ? 4 : 8;            // tokens that other bits pick
   extern __shared__ __align__(16) unsigned char shared[];
   const ScanPlace place(g);
   ScanStages<T, kV, kN, kW, true> stage(g, max_tiles, shared);
@@ -82,12 +85,14 @@ __global__ void __launch_bounds__(kW* kWarp, kBackwardBlocks<T, kV, kN, kW>)
     stage.fetch(0, s, token);
     for (int i = 0; s >= 0; i++, s--) {
       const int slot = i & 1, tokens = stage.tokens(s);
+      // several states: pieces without tokens are computed from zeros, which saves registers
+      const bool active = kN > 1 || tokens > 0;
       const int after_next = stage.token(s - 2);
       stage.settle(slot);
       stage.fetch(slot ^ 1, s - 1, next);
 
       A dt[kTokens][kV], sum[kV] = {};
-      if (kN > 1 && tokens > 0) {
+      if constexpr (kN > 1) {
         scan_steps<T, kV>(stage, slot, tokens, dt);
 #pragma unroll
         for (int k = 0; k < kTokens; k++) sum[0] += dt[k][0];
@@ -147,7 +152,7 @@ __global__ void __launch_bounds__(kW* kWarp, kBackwardBlocks<T, kV, kN, kW>)
           }
         }
         A decay[kTokens][kN][kV];
-        if (tokens > 0) {
+        if (active) {
           // one state: here, so that dt takes no registers elsewhere
           if constexpr (kN == 1) {
             scan_steps<T, kV>(stage, slot, tokens, dt);
@@ -187,7 +192,7 @@ __global__ void __launch_bounds__(kW* kWarp, kBackwardBlocks<T, kV, kN, kW>)
           Pack<A, kV> over, end, r_end;
 #pragma unroll
           for (int v = 0; v < kV; v++) {
-            over.v[v] = tokens > 0 ? M::decay(rate[n].v[v] * sum[v]) : A(1);
+            over.v[v] = active ? M::decay(rate[n].v[v] * sum[v]) : A(1);
             end.v[v] = h[n][v];
             r_end.v[v] = r[n][v];
           }
@@ -223,7 +228,7 @@ __global__ void __launch_bounds__(kW* kWarp, kBackwardBlocks<T, kV, kN, kW>)
             for (int v = 0; v < kV; v++) r[n][v] = mul_add(over.v[v], r[n][v], end.v[v]);
           }
 
-        if (tokens > 0) {
+        if (active) {
           A before[kTokens][kN][kV];
 #pragma unroll
           for (int k = 0; k < kTokens; k++) {
@@ -340,7 +345,8 @@ __global__ void __launch_bounds__(kW* kWarp, kBackwardBlocks<T, kV, kN, kW>)
         const int n = i / kRun, column = i % kRun;
         if (column >= stage.group().width) continue;
         A total = 0;
-        for (int w = 0; w < kW; w++) total += stage.at(stage.layout.sums)[n * kThreadsHere + w * kWarp + column];
+        for (int w = 0; w < kW; w++)
+          total += stage.at(stage.layout.sums)[n * kThreadsHere + w * kWarp + column];
         row[(first + column) * g.states + g.from + n] = total;
       }
     }

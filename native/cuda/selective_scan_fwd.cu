@@ -9,7 +9,10 @@ namespace {
 
 /// Blocks that should fit a multiprocessor: what their registers allow without spilling.
 template <class T, int kV, int kN, int kW>
-constexpr int kForwardBlocks = kN > 1 ? 16 / kW : kV == 2 ? 3 : sizeof(T) == 8 ? 2 : 4;
+constexpr int kForwardBlocks = kN > 1           ? 16 / kW
+                               : kV == 2        ? 3
+                               : sizeof(T) == 8 ? 2
+                                                : 4;
 
 /// A block owns a run of channels of one batch entry and group (see selective_scan.cuh) and walks its stages. In a stage, a
 /// thread holds kTokens positions of kV channels, and takes the states kN at a time:
@@ -38,13 +41,15 @@ __global__ void __launch_bounds__(kW* kWarp, kForwardBlocks<T, kV, kN, kW>)
     stage.fetch(0, 0, token);
     for (int s = 0; s < stage.stages(); s++) {
       const int slot = s & 1, tokens = stage.tokens(s);
+      // several states: pieces without tokens are computed from zeros, which saves registers
+      const bool active = kN > 1 || tokens > 0;
       const int after_next = stage.token(s + 2);
       stage.settle(slot);
       stage.fetch(slot ^ 1, s + 1, next);
 
       A dt[kTokens][kV], sum[kV] = {}, yt[kTokens][kV] = {};
       A drive[kTokens][kV];  // dt u; times B where there is one state
-      if (kN > 1 && tokens > 0) {
+      if constexpr (kN > 1) {
         scan_steps<T, kV>(stage, slot, tokens, dt);
 #pragma unroll
         for (int k = 0; k < kTokens; k++) {
@@ -59,7 +64,7 @@ __global__ void __launch_bounds__(kW* kWarp, kForwardBlocks<T, kV, kN, kW>)
 #pragma unroll
         for (int n = 0; n < kN; n++) rate[n] = stage.rate(n0 + n);
         A decay[kTokens][kN][kV], h[kN][kV] = {};
-        if (tokens > 0) {
+        if (active) {
           // one state: here, so that dt takes no registers elsewhere
           if constexpr (kN == 1) scan_steps<T, kV>(stage, slot, tokens, dt);
 #pragma unroll
@@ -117,7 +122,7 @@ __global__ void __launch_bounds__(kW* kWarp, kForwardBlocks<T, kV, kN, kW>)
             for (int v = 0; v < kV; v++)
               if (kN == 1 || n0 + n < g.count) at[v * g.states + n] = h[n][v];
         }
-        if (tokens > 0) {
+        if (active) {
 #pragma unroll
           for (int k = 0; k < kTokens; k++) {
             const Pack<A, kN> b = stage.coefficient(0, k, n0), c = stage.coefficient(1, k, n0);
@@ -168,7 +173,8 @@ __global__ void __launch_bounds__(kW* kWarp, kForwardBlocks<T, kV, kN, kW>)
 
 /// Checks lines of an order: a token named twice would be written twice, one left out not at all. A block owns a line, and a
 /// bit for each token, in shared memory or in `room`.
-__global__ void selective_scan_order_kernel(const int32_t* order, int length, uint32_t* room, Fault* fault, int op) {
+__global__ void selective_scan_order_kernel(const int32_t* order, int length, uint32_t* room, Fault* fault,
+                                            int op) {
   extern __shared__ __align__(16) unsigned char shared[];
   const int words = (length + 31) / 32;
   uint32_t* const seen =
@@ -191,14 +197,15 @@ void check_order(const Call& call, const ScanOrder& order, int length) {
   if (!order.data || order.lines == 0) return;
   constexpr int64_t in_shared = 48 << 10;
   const int64_t words = ceil_div(length, 32), bytes = words * 4;
-  const int threads = length >= 1024 ? 1024 : static_cast<int>(std::max<int64_t>(1, ceil_div(length, kWarp)) * kWarp);
+  const int threads =
+      length >= 1024 ? 1024 : static_cast<int>(std::max<int64_t>(1, ceil_div(length, kWarp)) * kWarp);
   if (bytes <= in_shared) {
-    QM_LAUNCH(call, selective_scan_order_kernel, grid_of(order.lines, 1), threads, bytes, order.data, length, nullptr,
-              fault(), call.row);
+    QM_LAUNCH(call, selective_scan_order_kernel, grid_of(order.lines, 1), threads, bytes, order.data, length,
+              nullptr, fault(), call.row);
   } else {
     Scratch<uint32_t> room(order.lines * words);
-    QM_LAUNCH(call, selective_scan_order_kernel, grid_of(order.lines, 1), threads, 0, order.data, length, room.get(),
-              fault(), call.row);
+    QM_LAUNCH(call, selective_scan_order_kernel, grid_of(order.lines, 1), threads, 0, order.data, length,
+              room.get(), fault(), call.row);
   }
 }
 

@@ -150,8 +150,7 @@ void strided_write(const Call& call) {
     const uint64_t fill = bits_of(x.dtype, call.attrs.f(2));
     width_dispatch(x.dtype, [&](auto zero) {
       using T = decltype(zero);
-      QM_LAUNCH(call, fill_kernel<T>, grid_of(numel), kThreads, 0, out.as<T>(), numel,
-                static_cast<T>(fill));
+      QM_LAUNCH(call, fill_kernel<T>, grid_of(numel), kThreads, 0, out.as<T>(), numel, static_cast<T>(fill));
     });
   }
   move<false>(call, walk, x.dtype, offset, out.data, x.data);

@@ -66,8 +66,8 @@ struct ScanMath<float> {
   __device__ static __forceinline__ float softplus(float x) {
     const float t = exp_minus_abs(x);
     // log(1 + t) / t on [0, 1], minimax (5e-9)
-    constexpr float series[] = {0.9999999953f,  -0.4999990242f, 0.3332996242f, -0.2495413364f,
-                                0.1967593917f,  -0.153055923f,  0.1060365441f, -0.05695952952f,
+    constexpr float series[] = {0.9999999953f,  -0.4999990242f,  0.3332996242f, -0.2495413364f,
+                                0.1967593917f,  -0.153055923f,   0.1060365441f, -0.05695952952f,
                                 0.01985145982f, -0.003244024608f};
     return fmaf(t, scan_polynomial(t, series), fmaxf(x, 0.0f));
   }

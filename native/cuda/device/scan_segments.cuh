@@ -34,9 +34,8 @@ __global__ void __launch_bounds__(kThreads)
   x += batch * g.length * x_row + (x_row == g.channels ? channel : channel % g.per_group());
   const int bc_row = g.groups * g.states;
   const T* bc = (kReverse ? g.c : g.b) + batch * g.length * bc_row + group * g.states + n0;
-  const int32_t* line = g.order.data
-                            ? g.order.data + batch * g.order.batch_stride + group * g.order.group_stride
-                            : nullptr;
+  const int32_t* line =
+      g.order.data ? g.order.data + batch * g.order.batch_stride + group * g.order.group_stride : nullptr;
   const A bias = g.bias ? g.bias[channel] : A(0);
   A rate[kN], end[kN] = {};
 #pragma unroll
@@ -106,15 +105,15 @@ void scan_starts(const Call& call, const ScanArguments<T>& g, const T* x, int x_
   const int64_t channels = g.batch * g.segments * g.channels;
   Scratch<Acc<T>> steps(channels);
   if (g.states == 1) {
-    QM_LAUNCH(call, (selective_scan_summary_kernel<T, 1, kReverse>), grid_of(channels), kThreads, 0, g, x, x_row,
-              starts, steps.get());
+    QM_LAUNCH(call, (selective_scan_summary_kernel<T, 1, kReverse>), grid_of(channels), kThreads, 0, g, x,
+              x_row, starts, steps.get());
   } else {
     constexpr int kN = kStateBlock<T>;
     QM_LAUNCH(call, (selective_scan_summary_kernel<T, kN, kReverse>),
               grid_of(channels * ceil_div(g.states, kN)), kThreads, 0, g, x, x_row, starts, steps.get());
   }
-  QM_LAUNCH(call, (selective_scan_starts_kernel<T, kReverse>),
-            grid_of(g.batch * g.channels * g.states), kThreads, 0, g, starts, steps.get());
+  QM_LAUNCH(call, (selective_scan_starts_kernel<T, kReverse>), grid_of(g.batch * g.channels * g.states),
+            kThreads, 0, g, starts, steps.get());
 }
 
 }  // namespace qm::cuda

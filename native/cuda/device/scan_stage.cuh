@@ -116,8 +116,9 @@ struct ScanStages {
       to.c = g.c + token * to.bc_row + index * g.states + g.from;
       to.begin = place.begin;
       to.end = place.end;
-      to.line = g.order.data ? g.order.data + place.batch * g.order.batch_stride + index * g.order.group_stride
-                             : nullptr;
+      to.line = g.order.data
+                    ? g.order.data + place.batch * g.order.batch_stride + index * g.order.group_stride
+                    : nullptr;
       const int64_t chunk = place.batch * g.chunks() + place.begin / g.chunk;
       to.first_state = (chunk * g.channels + first) * g.states + g.from;
     }
@@ -168,12 +169,15 @@ struct ScanStages {
   __device__ Pack<A, kV> parameter(int which) const {
     return load_pack<A, kV>(at(layout.lanes) + which * kRun + lane * kV);
   }
-  __device__ Pack<A, kV> rate(int n) const { return load_pack<A, kV>(at(layout.rates) + n * kRun + lane * kV); }
+  __device__ Pack<A, kV> rate(int n) const {
+    return load_pack<A, kV>(at(layout.rates) + n * kRun + lane * kV);
+  }
   __device__ A* carry(int stage, int n) const {
     return at(layout.carry) + ((stage & 1) * layout.padded + n) * kRun + lane * kV;
   }
   __device__ A* ends(int turn, int which, int of_warp, int n) const {
-    return at(layout.ends) + ((((turn & 1) * Layout::kEnds + which) * kW + of_warp) * kN + n) * kRun + lane * kV;
+    return at(layout.ends) + ((((turn & 1) * Layout::kEnds + which) * kW + of_warp) * kN + n) * kRun +
+           lane * kV;
   }
   /// Of the saved states: state n of the lane's first channel before a stage.
   __device__ int64_t saved(int stage, int n) const {
@@ -188,7 +192,7 @@ struct ScanStages {
   /// Starts to bring a stage; `of_lane` is its token().
   __device__ void fetch(int slot, int stage, int of_lane) {
     const int n = tokens(stage);
-    if (n <= 0) return;
+    if (kN == 1 && n <= 0) return;
 #pragma unroll
     for (int which = 0; which < (kBackward ? 4 : 3); which++)
       if (which < group().tiles) fetch_tile(which, slot, n, of_lane);
@@ -280,7 +284,8 @@ struct ScanStages {
 /// Step sizes of the warp's tokens: the one place that turns delta into dt. 0, which leaves a state as it is, where there
 /// is no token.
 template <class T, int kV, class Stages>
-__device__ __forceinline__ void scan_steps(const Stages& stage, int slot, int tokens, Acc<T> (&dt)[kTokens][kV]) {
+__device__ __forceinline__ void scan_steps(const Stages& stage, int slot, int tokens,
+                                           Acc<T> (&dt)[kTokens][kV]) {
   const Pack<Acc<T>, kV> bias = stage.parameter(0);
 #pragma unroll
   for (int k = 0; k < kTokens; k++) {
