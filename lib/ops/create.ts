@@ -237,7 +237,7 @@ export function randGumbel(shape: Shape, options?: RandomOptions): Tensor {
 }
 
 /**
- * One-hot vectors: index [...] -> [..., classes].
+ * One-hot vectors: index [...] -> [..., classes], on the index's device.
  * @throws {IndexError} for an index outside of [0, classes)
  */
 export function oneHot(index: Tensor, classes: number, options?: TensorOptions): Tensor {
@@ -246,7 +246,8 @@ export function oneHot(index: Tensor, classes: number, options?: TensorOptions):
   if (!isTensor(index)) throw new ArgumentError(op, "index is not a tensor", "a Tensor", show(index));
   if (index.dtype !== "int32" && index.dtype !== "int64")
     throw new DTypeError(op, "index must be whole numbers", "int32 or int64", index.dtype);
-  const spec = specOf(op, [...index.shape, classes], options, "float32");
+  requireOptions(op, options, KEYS);
+  const spec = specOf(op, [...index.shape, classes], { device: index.device, ...options }, "float32");
   try {
     return launch("one_hot_fwd", [index], [spec])[0];
   } catch (error) {

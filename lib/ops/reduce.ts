@@ -150,5 +150,8 @@ const logsumexpOp = defineOp<Reduction>({
 });
 /** log sum e^x, without overflow. */
 export function logsumexp(x: Tensor, axis?: Axis, keepDims = false): Tensor {
-  return logsumexpOp([x], reduction("logsumexp", x, axis, keepDims));
+  const r = reduction("logsumexp", x, axis, keepDims);
+  // a result rounded to bfloat16 is no shift to take gradients with
+  if (requireFloat("logsumexp", x) !== "bfloat16") return logsumexpOp([x], r);
+  return cast(logsumexpOp([cast(x, "float32")], r), "bfloat16");
 }

@@ -1,14 +1,7 @@
 /** Comparison of a tensor with its float64 reference; a failure names op, shape, dtype and the worst element. */
 import * as assert from "uvu/assert";
-import type { DType } from "../../lib/tensor/dtype.js";
 import type { Tensor } from "../../lib/tensor/tensor.js";
 import type { NdArray } from "./nd.js";
-
-/** Unit roundoff. */
-export const UNIT: Partial<Record<DType, number>> = {
-  float32: 2 ** -24,
-  float64: 2 ** -53,
-};
 
 /** The elements as float64; bool as 0 and 1. */
 export function values(t: Tensor): Float64Array {

@@ -1,7 +1,7 @@
 /** Inputs of test cases: numbers that a dtype holds exactly, as arrays and as tensors. */
 import { tensor } from "../../lib/ops/index.js";
 import type { DType } from "../../lib/tensor/dtype.js";
-import type { Tensor } from "../../lib/tensor/tensor.js";
+import type { Device, Tensor } from "../../lib/tensor/tensor.js";
 import type { InputSpec } from "../ops/table/row.js";
 import { fromBfloat16 } from "./compare.js";
 import { count, type NdArray, nd } from "./nd.js";
@@ -50,22 +50,30 @@ function upperHalf(value: number): number {
   return new Uint32Array(new Float32Array([value]).buffer)[0] >>> 16;
 }
 
+/** An array rounded to the dtype; bfloat16 towards 0. */
+export function roundTo({ shape, data }: NdArray, dtype: DType): NdArray {
+  return nd(
+    shape,
+    data.map((value) => round(value, dtype)),
+  );
+}
+
 /** A tensor of values that the dtype holds exactly; made from a typed array, so that conversion is not part of it. */
-export function toTensor({ shape, data }: NdArray, dtype: DType): Tensor {
+export function toTensor({ shape, data }: NdArray, dtype: DType, device: Device = "cpu"): Tensor {
   switch (dtype) {
     case "float32":
-      return tensor(Float32Array.from(data), shape);
+      return tensor(Float32Array.from(data), shape, { device });
     case "float64":
-      return tensor(data.slice(), shape);
+      return tensor(data.slice(), shape, { device });
     case "int32":
-      return tensor(Int32Array.from(data), shape);
+      return tensor(Int32Array.from(data), shape, { device });
     case "int64":
-      return tensor(BigInt64Array.from(data, BigInt), shape);
+      return tensor(BigInt64Array.from(data, BigInt), shape, { device });
     case "uint8":
-      return tensor(Uint8Array.from(data), shape);
+      return tensor(Uint8Array.from(data), shape, { device });
     case "bool":
-      return tensor(Uint8Array.from(data), shape, { dtype });
+      return tensor(Uint8Array.from(data), shape, { dtype, device });
     case "bfloat16":
-      return tensor(Uint16Array.from(data, upperHalf), shape);
+      return tensor(Uint16Array.from(data, upperHalf), shape, { device });
   }
 }

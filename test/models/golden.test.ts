@@ -11,6 +11,7 @@ import {
   type Tensor,
 } from "../../lib/index.js";
 import { packageRoot } from "../../lib/native/addon.js";
+import { onEach } from "../helpers/devices.js";
 
 const LOGITS = 1e-5;
 const GRADIENTS = 1e-4;
@@ -65,7 +66,7 @@ const goldens = suite("goldens");
 
 for (const name of FILES) {
   for (const dtype of ["float32", "float64"] as const) {
-    goldens(`${name}, ${dtype}`, () =>
+    onEach(goldens, `${name}, ${dtype}`, (device) =>
       scope(() => {
         const { config, semantics, tensors } = load(name);
         const model = createQuadMamba({
@@ -78,16 +79,16 @@ for (const name of FILES) {
           semantics,
         });
         model.loadStateDict(part(tensors, "param."));
-        model.to(dtype);
+        model.to(dtype).to(device);
         const noise = [...part(tensors, "quad.")]
           .filter(([key]) => key.endsWith(".noise"))
           .sort(([a], [b]) => (a < b ? -1 : 1));
-        const images = tensors.get("input")!.cast(dtype).permute([0, 2, 3, 1]);
+        const images = tensors.get("input")!.cast(dtype).permute([0, 2, 3, 1]).to(device);
         images.requiresGrad = true;
         const logits = model.forward(images, {
-          partitionNoise: noise.map(([, t]) => t),
+          partitionNoise: noise.map(([, t]) => t.to(device)),
         });
-        const loss = crossEntropy(logits, tensors.get("target")!);
+        const loss = crossEntropy(logits, tensors.get("target")!.to(device));
         loss.backward();
 
         const check = (what: string, got: Tensor, key: string, limit: number): void => {

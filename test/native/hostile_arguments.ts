@@ -1,8 +1,7 @@
 /** Usual arguments of every export, so that a hostile value meets otherwise right ones. */
 import * as qm from "../../lib/index.js";
-import { fill, toTensor } from "../helpers/inputs.js";
-import { Random } from "../helpers/random.js";
 import { table } from "../ops/table/index.js";
+import { argumentsOf, arraysOf, type Run, tensorsOf } from "../ops/table/run.js";
 
 /** Exports that are not called, with the reason. */
 export const EXCLUDED: Record<string, string> = {
@@ -73,12 +72,6 @@ export function baseArguments(name: string): () => unknown[] {
         (input) => input && input.shape.length > 0 && !input.shape.includes(0) && input.shape.length < 6,
       ),
     ) ?? row.cases[0];
-  const [dtype] = c.dtypes ?? row.dtypes;
-  return () => {
-    const random = new Random(name);
-    const tensors = c.inputs.map(
-      (input) => input && toTensor(fill(input, input.dtype ?? dtype, random), input.dtype ?? dtype),
-    );
-    return row.args ? row.args(tensors, c.extra ?? [], dtype) : [...tensors, ...(c.extra ?? [])];
-  };
+  const run: Run = { row, c, dtype: (c.dtypes ?? row.dtypes)[0], device: "cpu" };
+  return () => argumentsOf(run, tensorsOf(run, arraysOf(run)));
 }

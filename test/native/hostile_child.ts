@@ -41,7 +41,11 @@ function targets(): Map<string, AnyFunction> {
     }
   };
   visit("", qm);
-  visit("memory.", { setBudget: qm.memory.setBudget, resetPeak: qm.memory.resetPeak, trim: qm.memory.emptyCache });
+  visit("memory.", {
+    setBudget: qm.memory.setBudget,
+    resetPeak: qm.memory.resetPeak,
+    trim: qm.memory.emptyCache,
+  });
   for (const name of [
     "backward",
     "item",

@@ -1,11 +1,9 @@
 /** A few ops of every kind against their references, from the op table; prints the instruction set in use. */
-import * as ops from "../../lib/ops/index.js";
 import { addonInfo } from "../../lib/native/addon.js";
-import type { Tensor } from "../../lib/tensor/tensor.js";
-import { expectNormwise, values } from "../helpers/compare.js";
-import { fill, toTensor } from "../helpers/inputs.js";
-import { Random } from "../helpers/random.js";
+import { expectClose } from "../helpers/compare.js";
 import { table } from "../ops/table/index.js";
+import { arraysOf, call, describeRun, type Run, reference, tensorsOf } from "../ops/table/run.js";
+import { toleranceOf } from "../ops/table/tolerance.js";
 
 const NAMES = [
   "matmul",
@@ -28,16 +26,12 @@ for (const name of NAMES) {
   if (!row) throw new Error(`${name} is not in the op table`);
   for (const c of row.cases)
     for (const dtype of ["float32", "float64"] as const) {
-      const random = new Random(name);
-      const arrays = c.inputs.map((input) => input && fill(input, input.dtype ?? dtype, random));
-      const tensors = c.inputs.map((input, k) => input && toTensor(arrays[k] as never, input.dtype ?? dtype));
-      const args = row.args ? row.args(tensors, c.extra ?? [], dtype) : [...tensors, ...(c.extra ?? [])];
-      const got = (ops as unknown as Record<string, (...args: unknown[]) => Tensor>)[name](...args);
-      const [want] = [row.reference(arrays as never, ...(c.extra ?? []))].flat();
+      const run: Run = { row, c, dtype, device: "cpu" };
+      const arrays = arraysOf(run);
+      const [got] = call(run, tensorsOf(run, arrays));
+      const [want] = reference(run, arrays);
       if (want.data.some(Number.isNaN)) continue;
-      // sums near 0 and layer norms far from it lose most
-      const limit = c.tolerance ? 1e-3 : dtype === "float32" ? 1e-5 : 1e-12;
-      expectNormwise(`${name} ${JSON.stringify(c).slice(0, 200)} in ${dtype}`, values(got), want.data, limit);
+      expectClose(describeRun(run), got, want, toleranceOf(run, arrays, want, 0, dtype));
     }
 }
 console.log(addonInfo.isa);

@@ -2,7 +2,9 @@
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import {
+  type Device,
   dropout,
+  dropPath,
   Generator,
   gumbelSoftmax,
   manualSeed,
@@ -14,7 +16,8 @@ import {
   tensor,
 } from "../../lib/index.js";
 import { permutation, philox4x32, philoxWord } from "../../lib/util/philox.js";
-import { values } from "../helpers/compare.js";
+import { expectCloseValues, ulps32, values } from "../helpers/compare.js";
+import { on, onEach } from "../helpers/devices.js";
 import { leakFree } from "../helpers/leaks.js";
 
 const test = suite("random numbers");
@@ -33,21 +36,23 @@ test("Philox gives the known answers", () => {
     assert.equal(philox4x32(hex(counter) as Words, hex(key) as [number, number]), hex(result));
 });
 
-test(
+onEach(
+  test,
   "the native generator gives them too",
-  leakFree(() => {
+  leakFree((device) => {
     // seed and counter below 2^53 leave two vectors out of reach; the first is draw 0 of seed 0
     const words = hex(KNOWN[0][2]);
     assert.equal(
-      values(rand([4], { generator: new Generator(0) })),
+      values(rand([4], { device, generator: new Generator(0) })),
       Float64Array.from(words, (word) => (word >>> 8) * 2 ** -24),
     );
   }),
 );
 
-test(
+onEach(
+  test,
   "every field of a key reaches the words, above 32 bits too",
-  leakFree(() => {
+  leakFree((device) => {
     for (const [seed, stream, counter] of [
       [1, 0, 0],
       [2 ** 32, 0, 0],
@@ -59,7 +64,7 @@ test(
     ]) {
       const generator = new Generator(seed, stream);
       generator.counter = counter;
-      const got = values(rand([9], { generator }));
+      const got = values(rand([9], { device, generator }));
       assert.equal(
         got,
         Float64Array.from({ length: 9 }, (_, k) => (philoxWord(seed, stream, counter, k) >>> 8) * 2 ** -24),
@@ -69,13 +74,18 @@ test(
   }),
 );
 
-test(
+onEach(
+  test,
   "manualSeed repeats every later draw, and draws differ",
-  leakFree(() => {
+  leakFree((device) => {
     const draws = () =>
-      [rand([5]), randn([5]), randGumbel([5]), dropout(ones([50]), 0.5), gumbelSoftmax(ones([5]))].map(
-        values,
-      );
+      [
+        rand([5], { device }),
+        randn([5], { device }),
+        randGumbel([5], { device }),
+        dropout(ones([50], { device }), 0.5),
+        gumbelSoftmax(ones([5], { device })),
+      ].map(values);
     manualSeed(7);
     const first = draws();
     const second = draws();
@@ -87,26 +97,28 @@ test(
   }),
 );
 
-test(
+onEach(
+  test,
   "a generator of one's own leaves the default one alone",
-  leakFree(() => {
+  leakFree((device) => {
     manualSeed(3);
-    const want = values(rand([5]));
+    const want = values(rand([5], { device }));
     manualSeed(3);
-    rand([5], { generator: new Generator(99) });
-    dropout(ones([5]), 0.5, { generator: new Generator(99) });
-    assert.equal(values(rand([5])), want);
+    rand([5], { device, generator: new Generator(99) });
+    dropout(ones([5], { device }), 0.5, { generator: new Generator(99) });
+    assert.equal(values(rand([5], { device })), want);
   }),
 );
 
-test(
+onEach(
+  test,
   "a longer draw begins like a shorter one",
-  leakFree(() => {
+  leakFree((device) => {
     for (const op of [rand, randn, randGumbel])
       for (const dtype of ["float32", "float64"] as const) {
-        const long = values(op([10007], { dtype, generator: new Generator(4) }));
+        const long = values(op([10007], { dtype, device, generator: new Generator(4) }));
         for (const n of [1, 255, 256, 257, 4096])
-          assert.equal(values(op([n], { dtype, generator: new Generator(4) })), long.slice(0, n));
+          assert.equal(values(op([n], { dtype, device, generator: new Generator(4) })), long.slice(0, n));
       }
   }),
 );
@@ -121,11 +133,12 @@ function moments(t: Tensor): { mean: number; variance: number } {
 }
 const N = 200_000;
 
-test(
+onEach(
+  test,
   "rand is uniform: chi squared over 256 bins, mean, variance, and no 1",
-  leakFree(() => {
+  leakFree((device) => {
     for (const dtype of ["float32", "float64"] as const) {
-      const t = rand([N], { dtype, generator: new Generator(1) });
+      const t = rand([N], { dtype, device, generator: new Generator(1) });
       const bins = new Float64Array(256);
       for (const v of values(t)) {
         assert.ok(v >= 0 && v < 1);
@@ -141,27 +154,30 @@ test(
   }),
 );
 
-test(
+onEach(
+  test,
   "randn and randGumbel have their mean and variance",
-  leakFree(() => {
-    const normal = moments(randn([N], { generator: new Generator(2) }));
+  leakFree((device) => {
+    const normal = moments(randn([N], { device, generator: new Generator(2) }));
     assert.ok(Math.abs(normal.mean) < 5 / Math.sqrt(N), `${normal.mean}`);
     assert.ok(Math.abs(normal.variance - 1) < 5 * Math.sqrt(2 / N), `${normal.variance}`);
-    const gumbel = moments(randGumbel([N], { generator: new Generator(3) }));
+    const gumbel = moments(randGumbel([N], { device, generator: new Generator(3) }));
     const spread = Math.PI / Math.sqrt(6);
     assert.ok(Math.abs(gumbel.mean - 0.5772156649) < (5 * spread) / Math.sqrt(N), `${gumbel.mean}`);
     assert.ok(Math.abs(gumbel.variance - spread ** 2) < 0.05, `${gumbel.variance}`);
   }),
 );
 
-test(
+onEach(
+  test,
   "gumbelSoftmax draws classes in proportion to their probabilities",
-  leakFree(() => {
+  leakFree((device) => {
     const p = [0.1, 0.2, 0.3, 0.4];
     const n = 20_000;
     const logits = tensor(
       Float32Array.from({ length: 4 * n }, (_, k) => Math.log(p[k % 4])),
       [n, 4],
+      { device },
     );
     const drawn = values(gumbelSoftmax(logits, { hard: true, generator: new Generator(6) }));
     p.forEach((want, c) => {
@@ -175,14 +191,71 @@ test(
   }),
 );
 
-test(
+onEach(
+  test,
   "dropout keeps the mean and drops its share",
-  leakFree(() => {
+  leakFree((device) => {
     for (const p of [0.1, 0.5, 0.9]) {
-      const y = values(dropout(ones([N]), p, { generator: new Generator(5) }));
+      const y = values(dropout(ones([N], { device }), p, { generator: new Generator(5) }));
       const zeros = y.reduce((n, v) => n + Number(v === 0), 0) / N;
       assert.ok(Math.abs(zeros - p) < 5 * Math.sqrt((p * (1 - p)) / N), `${zeros}`);
     }
+  }),
+);
+
+/** Draws of one key on both devices. */
+function onBoth(
+  draw: (device: Device, generator: Generator) => Tensor,
+): [cpu: Float64Array, cuda: Float64Array] {
+  const [cpu, cuda] = (["cpu", "cuda"] as const).map((device) => {
+    const generator = new Generator(2 ** 40 + 3, 5);
+    generator.counter = 2 ** 33 + 1;
+    return values(draw(device, generator));
+  });
+  return [cpu, cuda];
+}
+const LENGTHS = [1, 2, 3, 7, 255, 1000, 100_003];
+
+on(
+  test,
+  "cuda",
+  "uniform numbers and masks are those of the CPU, to the bit",
+  leakFree(() => {
+    for (const n of LENGTHS)
+      for (const dtype of ["float32", "float64"] as const) {
+        const [cpu, cuda] = onBoth((device, generator) => rand([n], { dtype, device, generator }));
+        expectCloseValues(`rand of ${n}, ${dtype}`, cuda, cpu, {});
+        for (const p of [0.1, 0.5, 0.9, 1])
+          for (const drop of [dropout, dropPath]) {
+            const x = (device: Device) => ones([n, 3], { dtype, device });
+            const [mask, other] = onBoth((device, generator) => drop(x(device), p, { generator })).map(
+              (kept) => kept.map((v) => Number(v !== 0)),
+            );
+            expectCloseValues(
+              `mask of ${drop === dropout ? "dropout" : "dropPath"} of ${n} x 3`,
+              other,
+              mask,
+              {},
+            );
+          }
+      }
+  }),
+);
+
+on(
+  test,
+  "cuda",
+  "normal and Gumbel numbers are those of the CPU to the last place",
+  leakFree(() => {
+    for (const n of LENGTHS)
+      for (const op of [randn, randGumbel]) {
+        const [cpu, cuda] = onBoth((device, generator) => op([n], { device, generator }));
+        const worst = cuda.reduce((most, v, k) => Math.max(most, ulps32(v, cpu[k])), 0);
+        assert.ok(worst <= 1, `${op.name} of ${n}: ${worst} units in the last place`);
+        const [exact, got] = onBoth((device, generator) => op([n], { dtype: "float64", device, generator }));
+        // two logarithms in a row: near 0 the first one's rounding counts
+        expectCloseValues(`${op.name} of ${n} in float64`, got, exact, { rtol: 1e-14, atol: 1e-15 });
+      }
   }),
 );
 

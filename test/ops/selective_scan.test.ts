@@ -1,10 +1,10 @@
 /** The selective scan at the lengths that models use, and around every chunk: values and all gradients against plain loops. */
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
-import { grad, gradcheck, selectiveScan, type Tensor } from "../../lib/index.js";
-import type { DType } from "../../lib/tensor/dtype.js";
+import { type Device, grad, gradcheck, selectiveScan, type Tensor } from "../../lib/index.js";
 import { expectNormwise, norm, values } from "../helpers/compare.js";
-import { toTensor } from "../helpers/inputs.js";
+import { on, onEach } from "../helpers/devices.js";
+import { roundTo, toTensor } from "../helpers/inputs.js";
 import { leakFree } from "../helpers/leaks.js";
 import { type NdArray, nd } from "../helpers/nd.js";
 import { Random } from "../helpers/random.js";
@@ -70,24 +70,42 @@ function makeInputs(config: Config): ScanInputs {
   return inputs;
 }
 
-function run(
-  inputs: ScanInputs,
-  options: ScanOptions,
-  dy: NdArray,
-  dtype: DType,
-  orderDType: "int32" | "int64",
-) {
+type Precision = "float32" | "float64" | "bfloat16";
+/** Errors allowed in values and gradients, relative to their norms. */
+const LIMITS: Record<Precision, [forward: number, backward: number]> = {
+  float32: [1e-6, 1e-5],
+  float64: [1e-12, 1e-11],
+  bfloat16: [4e-3, 2e-2],
+};
+const precisionsOf = (device: Device): readonly Precision[] =>
+  device === "cuda" ? ["float32", "float64", "bfloat16"] : ["float32", "float64"];
+
+/** The dtype of an input: beside bfloat16 data the parameters are float32. */
+function dtypeOf(name: Name, dtype: Precision): Precision {
+  const parameter = name === "A" || name === "D" || name === "deltaBias";
+  return dtype === "bfloat16" && parameter ? "float32" : dtype;
+}
+/** The inputs rounded to what the dtype holds. */
+function rounded(inputs: ScanInputs, dtype: Precision): ScanInputs {
+  const arrays = NAMES.map((name) => {
+    const array = inputs[name];
+    return [name, array && roundTo(array, dtypeOf(name, dtype))];
+  });
+  return { ...inputs, ...Object.fromEntries(arrays) };
+}
+
+function run(inputs: ScanInputs, options: ScanOptions, dy: NdArray, dtype: Precision, device: Device) {
   const tensors = Object.fromEntries(
     NAMES.flatMap((name) => {
       const array = inputs[name];
       if (!array) return [];
-      const t = toTensor(array, dtype);
+      const t = toTensor(array, dtypeOf(name, dtype), device);
       t.requiresGrad = true;
       return [[name, t]];
     }),
   ) as Record<Name, Tensor>;
   const { u, delta, A, B, C, D = null, deltaBias = null } = tensors;
-  const order = inputs.order && toTensor(inputs.order, orderDType);
+  const order = inputs.order && toTensor(inputs.order, dtype === "float64" ? "int64" : "int32", device);
   const y = selectiveScan(u, delta, A, B, C, {
     D,
     deltaBias,
@@ -98,7 +116,7 @@ function run(
   const gradients = grad(
     y,
     present.map((name) => tensors[name]),
-    { gradient: toTensor(dy, dtype) },
+    { gradient: toTensor(dy, dtype, device) },
   );
   return {
     y,
@@ -106,8 +124,8 @@ function run(
   };
 }
 
-function check(config: Config): void {
-  const inputs = makeInputs(config);
+function check(device: Device, config: Config): void {
+  const exact = makeInputs(config);
   const options = {
     deltaSoftplus: config.deltaSoftplus ?? false,
     merge: config.merge ?? false,
@@ -115,23 +133,29 @@ function check(config: Config): void {
   const what = Object.entries(config)
     .map(([key, value]) => `${key} ${value}`)
     .join(", ");
-  const want = scanForward(inputs, options);
-  const random = new Random(`${what} dy`);
-  const dy = nd(
-    want.shape,
-    Float64Array.from(want.data, () => Math.fround(random.between(-1, 1))),
-  );
-  const gradients = scanBackward(inputs, options, dy);
-  for (const dtype of ["float32", "float64"] as const) {
-    const [forward, backward] = dtype === "float32" ? [1e-6, 1e-5] : [1e-12, 1e-11];
-    const got = run(inputs, options, dy, dtype, dtype === "float32" ? "int32" : "int64");
+  for (const dtype of precisionsOf(device)) {
+    const [forward, backward] = LIMITS[dtype];
+    const inputs = rounded(exact, dtype);
+    const want = scanForward(inputs, options);
+    const random = new Random(`${what} dy`);
+    const dy = roundTo(
+      nd(
+        want.shape,
+        Float64Array.from(want.data, () => Math.fround(random.between(-1, 1))),
+      ),
+      dtype,
+    );
+    const gradients = scanBackward(inputs, options, dy);
+    const got = run(inputs, options, dy, dtype, device);
     assert.equal([...got.y.shape], [...want.shape]);
-    expectNormwise(`y of ${dtype}, ${what}`, values(got.y), want.data, forward);
+    expectNormwise(`y of ${dtype} on ${device}, ${what}`, values(got.y), want.data, forward);
     for (const [name, g] of got.gradients) {
       assert.equal([...g.shape], [...(inputs[name] as NdArray).shape], `shape of the gradient of ${name}`);
+      assert.is(g.dtype, dtypeOf(name, dtype), `dtype of the gradient of ${name}`);
       // the bias sums the gradients of all steps, which may cancel
       const least = name === "deltaBias" ? norm(gradients.delta) : 0;
-      expectNormwise(`gradient of ${name}, ${dtype}, ${what}`, values(g), gradients[name], backward, least);
+      const gradient = `gradient of ${name}, ${dtype} on ${device}, ${what}`;
+      expectNormwise(gradient, values(g), gradients[name], backward, least);
     }
   }
 }
@@ -141,12 +165,13 @@ const test = suite("selectiveScan");
 const full: Partial<Config> = { D: true, deltaBias: true, deltaSoftplus: true };
 
 for (const length of LENGTHS)
-  test(
+  onEach(
+    test,
     `length ${length}: states, groups and options in turn`,
-    leakFree(() => {
-      check({ batch: 1, length, channels: 1, groups: 1, states: 1 });
-      check({ batch: 2, length, channels: 3, groups: 1, states: 1, ...full });
-      check({
+    leakFree((device) => {
+      check(device, { batch: 1, length, channels: 1, groups: 1, states: 1 });
+      check(device, { batch: 2, length, channels: 3, groups: 1, states: 1, ...full });
+      check(device, {
         batch: 1,
         length,
         channels: 4,
@@ -155,7 +180,7 @@ for (const length of LENGTHS)
         ...full,
         order: "one",
       });
-      check({
+      check(device, {
         batch: 2,
         length,
         channels: 4,
@@ -164,7 +189,7 @@ for (const length of LENGTHS)
         D: true,
         order: "sample",
       });
-      check({
+      check(device, {
         batch: 1,
         length,
         channels: 8,
@@ -175,7 +200,7 @@ for (const length of LENGTHS)
         merge: true,
         shared: true,
       });
-      check({
+      check(device, {
         batch: 2,
         length,
         channels: 4,
@@ -185,7 +210,7 @@ for (const length of LENGTHS)
         order: "sample and group",
         merge: true,
       });
-      check({
+      check(device, {
         batch: 1,
         length,
         channels: 6,
@@ -196,7 +221,7 @@ for (const length of LENGTHS)
         merge: true,
         shared: true,
       });
-      check({
+      check(device, {
         batch: 1,
         length,
         channels: 5,
@@ -204,7 +229,7 @@ for (const length of LENGTHS)
         states: 4,
         extreme: true,
       });
-      check({
+      check(device, {
         batch: 1,
         length,
         channels: 4,
@@ -223,10 +248,11 @@ for (const [length, channels] of [
   [1025, 4],
   [3136, 4],
 ] as const)
-  test(
+  onEach(
+    test,
     `length ${length}`,
-    leakFree(() => {
-      check({
+    leakFree((device) => {
+      check(device, {
         batch: 1,
         length,
         channels,
@@ -237,7 +263,7 @@ for (const [length, channels] of [
         merge: true,
         shared: true,
       });
-      check({
+      check(device, {
         batch: 1,
         length,
         channels,
@@ -247,8 +273,8 @@ for (const [length, channels] of [
         order: "sample and group",
         merge: true,
       });
-      check({ batch: 1, length, channels: 2, groups: 1, states: 16, ...full });
-      check({
+      check(device, { batch: 1, length, channels: 2, groups: 1, states: 16, ...full });
+      check(device, {
         batch: 1,
         length,
         channels: 2,
@@ -260,15 +286,47 @@ for (const [length, channels] of [
     }),
   );
 
-test(
+for (const length of [4096, 12544])
+  on(
+    test,
+    "cuda",
+    `length ${length}`,
+    leakFree(() => {
+      check("cuda", {
+        batch: 1,
+        length,
+        channels: 4,
+        groups: 2,
+        states: 1,
+        ...full,
+        order: "group",
+        merge: true,
+        shared: true,
+      });
+      check("cuda", { batch: 2, length, channels: 2, groups: 1, states: 1, ...full });
+      check("cuda", {
+        batch: 1,
+        length,
+        channels: 4,
+        groups: 4,
+        states: 4,
+        ...full,
+        order: "sample and group",
+      });
+      check("cuda", { batch: 1, length, channels: 2, groups: 1, states: 16, ...full });
+    }),
+  );
+
+onEach(
+  test,
   "channels on both sides of a vector, with every number of states",
-  leakFree(() => {
+  leakFree((device) => {
     for (const channels of [1, 7, 8, 15, 16, 17, 31, 33, 65])
       for (const states of [1, 2, 3, 4, 5, 8, 16, 17])
-        check({ batch: 1, length: 5, channels, groups: 1, states, ...full });
+        check(device, { batch: 1, length: 5, channels, groups: 1, states, ...full });
     for (const own of [1, 7, 16, 17, 33])
       for (const groups of [2, 3, 4]) {
-        check({
+        check(device, {
           batch: 2,
           length: 5,
           channels: own * groups,
@@ -279,7 +337,7 @@ test(
           shared: true,
           order: "group",
         });
-        check({
+        check(device, {
           batch: 2,
           length: 5,
           channels: own * groups,
@@ -292,13 +350,37 @@ test(
   }),
 );
 
-test(
+onEach(
+  test,
+  "channels around warps and tiles, past a chunk",
+  leakFree((device) => {
+    for (const channels of [1, 2, 24, 33, 64, 96, 130])
+      for (const states of [1, 4, 16]) {
+        check(device, { batch: 2, length: 70, channels, groups: 1, states, ...full });
+        const groups = channels % 2 === 0 ? 2 : 1;
+        check(device, {
+          batch: 1,
+          length: 70,
+          channels,
+          groups,
+          states,
+          ...full,
+          order: "sample and group",
+          merge: true,
+          shared: true,
+        });
+      }
+  }),
+);
+
+onEach(
+  test,
   "every combination of options",
-  leakFree(() => {
+  leakFree((device) => {
     const orders: Order[] = ["none", "one", "sample", "group", "sample and group"];
     for (const order of orders)
       for (let bits = 0; bits < 32; bits++)
-        check({
+        check(device, {
           batch: 2,
           length: 9,
           channels: 4,
@@ -314,9 +396,10 @@ test(
   }),
 );
 
-test(
+onEach(
+  test,
   "gradcheck of short scans",
-  leakFree(() => {
+  leakFree((device) => {
     const configs: Config[] = [
       { batch: 1, length: 3, channels: 2, groups: 1, states: 2, ...full },
       {
@@ -354,11 +437,11 @@ test(
       const leaves = NAMES.flatMap((name) => {
         const array = inputs[name];
         if (!array) return [];
-        const t = toTensor(array, "float64");
+        const t = toTensor(array, "float64", device);
         t.requiresGrad = true;
         return [t];
       });
-      const order = inputs.order && toTensor(inputs.order, "int32");
+      const order = inputs.order && toTensor(inputs.order, "int32", device);
       const { merge, deltaSoftplus } = config;
       gradcheck((u, delta, A, B, C, ...rest) => {
         const D = config.D ? (rest.shift() as Tensor) : null;
@@ -375,9 +458,10 @@ test(
   }),
 );
 
-test(
+onEach(
+  test,
   "states that decay to nothing leave no NaN in values or gradients",
-  leakFree(() => {
+  leakFree((device) => {
     const config: Config = {
       batch: 1,
       length: 130,
@@ -389,16 +473,17 @@ test(
     inputs.A.data.fill(-1e4);
     inputs.delta.data.fill(30);
     const dy = nd(inputs.delta.shape, new Float64Array(inputs.delta.data.length).fill(1));
-    for (const dtype of ["float32", "float64"] as const) {
-      const { y, gradients } = run(inputs, {}, dy, dtype, "int32");
+    for (const dtype of precisionsOf(device)) {
+      const { y, gradients } = run(inputs, {}, dy, dtype, device);
       for (const t of [y, ...gradients.values()]) assert.ok(values(t).every(Number.isFinite));
     }
   }),
 );
 
-test(
+onEach(
+  test,
   "gradients that are not asked for are not given, the others do not change",
-  leakFree(() => {
+  leakFree((device) => {
     const config: Config = {
       batch: 1,
       length: 40,
@@ -412,8 +497,8 @@ test(
       inputs.delta.shape,
       Float64Array.from(inputs.delta.data, (_, k) => Math.sin(k)),
     );
-    const all = run(inputs, { deltaSoftplus: true }, dy, "float64", "int32").gradients;
-    const make = (name: Name) => toTensor(inputs[name] as NdArray, "float64");
+    const all = run(inputs, { deltaSoftplus: true }, dy, "float64", device).gradients;
+    const make = (name: Name) => toTensor(inputs[name] as NdArray, "float64", device);
     const A = make("A");
     A.requiresGrad = true;
     const y = selectiveScan(make("u"), make("delta"), A, make("B"), make("C"), {
@@ -421,7 +506,7 @@ test(
       deltaBias: make("deltaBias"),
       deltaSoftplus: true,
     });
-    const [gradient] = grad(y, [A], { gradient: toTensor(dy, "float64") });
+    const [gradient] = grad(y, [A], { gradient: toTensor(dy, "float64", device) });
     assert.equal(values(gradient as Tensor), values(all.get("A") as Tensor));
   }),
 );

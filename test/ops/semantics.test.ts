@@ -3,6 +3,7 @@ import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import {
   argmax,
+  type Device,
   logsumexp,
   matmul,
   max,
@@ -19,65 +20,73 @@ import {
   where,
 } from "../../lib/index.js";
 import * as ops from "../../lib/ops/index.js";
-import { expectCloseValues, values } from "../helpers/compare.js";
+import type { DType } from "../../lib/tensor/dtype.js";
+import { expectCloseValues, expectNormwise, values } from "../helpers/compare.js";
+import { onEach } from "../helpers/devices.js";
 import { leakFree } from "../helpers/leaks.js";
 import { Random } from "../helpers/random.js";
 
 const test = suite("semantics");
 const { NaN: nan } = Number;
-const leaf = (data: number[]): Tensor => tensor(data, { dtype: "float64", requiresGrad: true });
+const leaf = (data: number[], device: Device): Tensor =>
+  tensor(data, { dtype: "float64", device, requiresGrad: true });
 /** Gradients of the sum of f(x, ..). */
 function gradients(f: (...x: Tensor[]) => Tensor, ...inputs: Tensor[]): number[][] {
   sum(f(...inputs)).backward();
   return inputs.map((t) => Array.from(values(t.grad as Tensor)));
 }
 
-test(
+onEach(
+  test,
   "gradients at kinks are those of the docs",
-  leakFree(() => {
-    assert.equal(gradients(ops.relu, leaf([-1, 0, 2])), [[0, 0, 1]]);
-    assert.equal(gradients(ops.abs, leaf([-1, 0, 2])), [[-1, 0, 1]]);
+  leakFree((device) => {
+    assert.equal(gradients(ops.relu, leaf([-1, 0, 2], device)), [[0, 0, 1]]);
+    assert.equal(gradients(ops.abs, leaf([-1, 0, 2], device)), [[-1, 0, 1]]);
     assert.equal(
-      gradients((x) => ops.clamp(x, -1, 1), leaf([-2, -1, 0, 1, 2])),
+      gradients((x) => ops.clamp(x, -1, 1), leaf([-2, -1, 0, 1, 2], device)),
       [[0, 1, 1, 1, 0]],
     );
   }),
 );
 
-test(
+onEach(
+  test,
   "equal operands share the gradient of maximum and minimum",
-  leakFree(() => {
+  leakFree((device) => {
     for (const op of [maximum, minimum])
-      assert.equal(gradients(op, leaf([1, 2]), leaf([1, 2])), [
+      assert.equal(gradients(op, leaf([1, 2], device), leaf([1, 2], device)), [
         [0.5, 0.5],
         [0.5, 0.5],
       ]);
-    assert.equal(gradients(maximum, leaf([1, 3]), leaf([2, 2])), [
+    assert.equal(gradients(maximum, leaf([1, 3], device), leaf([2, 2], device)), [
       [0, 1],
       [1, 0],
     ]);
   }),
 );
 
-test(
+onEach(
+  test,
   "equal extremes share the gradient of max and min",
-  leakFree(() => {
+  leakFree((device) => {
     assert.equal(
-      gradients((x) => max(x), leaf([3, 1, 3, 3])),
+      gradients((x) => max(x), leaf([3, 1, 3, 3], device)),
       [[1 / 3, 0, 1 / 3, 1 / 3]],
     );
     assert.equal(
-      gradients((x) => min(x), leaf([3, 1, 1, 3])),
+      gradients((x) => min(x), leaf([3, 1, 1, 3], device)),
       [[0, 0.5, 0.5, 0]],
     );
   }),
 );
 
-test(
+onEach(
+  test,
   "of equal pixels the first one gets the gradient of maxPool",
-  leakFree(() => {
+  leakFree((device) => {
     const x = tensor([5, 5, 5, 5], [1, 2, 2, 1], {
       dtype: "float64",
+      device,
       requiresGrad: true,
     });
     sum(ops.maxPool(x, { kernel: 2 })).backward();
@@ -85,10 +94,11 @@ test(
   }),
 );
 
-test(
+onEach(
+  test,
   "pow: the exponent's gradient is 0 where the base is",
-  leakFree(() => {
-    const [da, db] = gradients(pow, leaf([0, 2]), leaf([2, 3]));
+  leakFree((device) => {
+    const [da, db] = gradients(pow, leaf([0, 2], device), leaf([2, 3], device));
     assert.equal(da, [0, 12]);
     expectCloseValues("d pow / d exponent", db, [0, 8 * Math.log(2)], {
       rtol: 1e-15,
@@ -96,25 +106,27 @@ test(
   }),
 );
 
-test(
+onEach(
+  test,
   "where passes no NaN through the branch that was not taken",
-  leakFree(() => {
-    const x = leaf([0, 4]);
-    const taken = tensor([false, true]);
+  leakFree((device) => {
+    const x = leaf([0, 4], device);
+    const taken = tensor([false, true], { device });
     sum(where(taken, ops.log(x), 0)).backward();
     assert.equal(values(x.grad as Tensor)[1], 0.25);
   }),
 );
 
-test(
+onEach(
+  test,
   "NaN wins in reductions, whichever place it has",
-  leakFree(() => {
+  leakFree((device) => {
     for (const dtype of ["float32", "float64"] as const)
       for (const n of [1, 2, 7, 33, 257])
         for (const at of new Set([0, n >> 1, n - 1])) {
           const x = tensor(
             Array.from({ length: n }, (_, k) => (k === at ? nan : k)),
-            { dtype },
+            { dtype, device },
           );
           for (const op of [max, min, sum, logsumexp])
             assert.ok(Number.isNaN(op(x).item()), `${op.name} of ${n}, NaN at ${at}`);
@@ -127,72 +139,82 @@ test(
   }),
 );
 
-test(
+onEach(
+  test,
   "maxPool: NaN wins",
-  leakFree(() => {
+  leakFree((device) => {
     for (let at = 0; at < 4; at++) {
       const x = tensor(
         [1, 2, 3, 4].map((v, k) => (k === at ? nan : v)),
         [1, 2, 2, 1],
+        { device },
       );
       assert.ok(Number.isNaN(ops.maxPool(x, { kernel: 2 }).item()));
     }
   }),
 );
 
-test(
+onEach(
+  test,
   "sums and products of infinities",
-  leakFree(() => {
-    assert.is(sum(tensor([Infinity, 1])).item(), Infinity);
-    assert.ok(Number.isNaN(sum(tensor([Infinity, -Infinity])).item()));
-    assert.is(logsumexp(tensor([-Infinity, -Infinity])).item(), -Infinity);
-    assert.is(logsumexp(tensor([Infinity, 0])).item(), Infinity);
-    assert.ok(Number.isNaN(matmul(tensor([Infinity, 0]), tensor([0, 1])).item()));
-    assert.equal(values(softmax(tensor([-Infinity, 0]))), Float64Array.of(0, 1));
-    const x = tensor([-Infinity, -Infinity], { requiresGrad: true });
+  leakFree((device) => {
+    const of = (data: number[]) => tensor(data, { device });
+    assert.is(sum(of([Infinity, 1])).item(), Infinity);
+    assert.ok(Number.isNaN(sum(of([Infinity, -Infinity])).item()));
+    assert.is(logsumexp(of([-Infinity, -Infinity])).item(), -Infinity);
+    assert.is(logsumexp(of([Infinity, 0])).item(), Infinity);
+    assert.ok(Number.isNaN(matmul(of([Infinity, 0]), of([0, 1])).item()));
+    assert.equal(values(softmax(of([-Infinity, 0]))), Float64Array.of(0, 1));
+    const x = tensor([-Infinity, -Infinity], { device, requiresGrad: true });
     logsumexp(x).backward();
     assert.equal(values(x.grad as Tensor), Float64Array.of(0, 0));
   }),
 );
 
-test(
+onEach(
+  test,
   "reductions over nothing",
-  leakFree(() => {
-    assert.is(sum(ops.zeros([0])).item(), 0);
-    assert.ok(Number.isNaN(ops.mean(ops.zeros([0])).item()));
-    assert.is(logsumexp(ops.zeros([0])).item(), -Infinity);
-    assert.equal(values(sum(ops.zeros([0, 3]), 0)), Float64Array.of(0, 0, 0));
+  leakFree((device) => {
+    assert.is(sum(ops.zeros([0], { device })).item(), 0);
+    assert.ok(Number.isNaN(ops.mean(ops.zeros([0], { device })).item()));
+    assert.is(logsumexp(ops.zeros([0], { device })).item(), -Infinity);
+    assert.equal(values(sum(ops.zeros([0, 3], { device }), 0)), Float64Array.of(0, 0, 0));
   }),
 );
 
-test(
+onEach(
+  test,
   "integers wrap",
-  leakFree(() => {
-    const int32 = (v: number) => tensor([v], { dtype: "int32" });
+  leakFree((device) => {
+    const int32 = (v: number) => tensor([v], { dtype: "int32", device });
     const top = 2 ** 31 - 1;
     assert.is(ops.add(int32(top), int32(1)).item(), -(2 ** 31));
     assert.is(ops.sub(int32(-(2 ** 31)), int32(1)).item(), top);
     assert.is(ops.mul(int32(65537), int32(65537)).item(), Math.imul(65537, 65537));
     assert.is(ops.neg(int32(-(2 ** 31))).item(), -(2 ** 31));
     assert.is(ops.abs(int32(-(2 ** 31))).item(), -(2 ** 31));
-    const uint8 = (v: number) => tensor([v], { dtype: "uint8" });
+    const uint8 = (v: number) => tensor([v], { dtype: "uint8", device });
     assert.is(ops.add(uint8(255), uint8(2)).item(), 1);
     assert.is(ops.sub(uint8(1), uint8(2)).item(), 255);
     assert.is(ops.mul(uint8(16), uint8(17)).item(), 16);
-    const int64 = (v: bigint) => tensor(BigInt64Array.of(v));
+    const int64 = (v: bigint) => tensor(BigInt64Array.of(v), { device });
     const largest = 2n ** 63n - 1n;
     assert.equal(ops.add(int64(largest), int64(1n)).toTypedArray(), BigInt64Array.of(-(2n ** 63n)));
     assert.equal(ops.mul(int64(largest), int64(2n)).toTypedArray(), BigInt64Array.of(-2n));
-    assert.equal(sum(tensor(BigInt64Array.of(largest, 1n))).toTypedArray(), BigInt64Array.of(-(2n ** 63n)));
-    assert.is(sum(tensor(new Int32Array(3).fill(top))).item(), 3 * top);
+    assert.equal(
+      sum(tensor(BigInt64Array.of(largest, 1n), { device })).toTypedArray(),
+      BigInt64Array.of(-(2n ** 63n)),
+    );
+    assert.is(sum(tensor(new Int32Array(3).fill(top), { device })).item(), 3 * top);
   }),
 );
 
-test(
+onEach(
+  test,
   "int64 keeps all of its bits on the way through",
-  leakFree(() => {
+  leakFree((device) => {
     const data = BigInt64Array.of(2n ** 53n + 1n, -(2n ** 62n) - 3n, 2n ** 63n - 1n);
-    const x = tensor(data);
+    const x = tensor(data, { device });
     assert.equal(x.toTypedArray(), data);
     assert.equal(ops.flip(ops.flip(x)).toTypedArray(), data);
     assert.equal(ops.concat([x, x]).toTypedArray(), BigInt64Array.of(...data, ...data));
@@ -200,10 +222,14 @@ test(
   }),
 );
 
-test(
+onEach(
+  test,
   "casts saturate, drop fractions, and round to bfloat16 once",
-  leakFree(() => {
-    const x = tensor([nan, Infinity, -Infinity, 3e9, -3e9, -1.9, 1.9, 300, -0.5], { dtype: "float64" });
+  leakFree((device) => {
+    const x = tensor([nan, Infinity, -Infinity, 3e9, -3e9, -1.9, 1.9, 300, -0.5], {
+      dtype: "float64",
+      device,
+    });
     assert.equal(Array.from(values(ops.cast(x, "int32"))), [
       0,
       2 ** 31 - 1,
@@ -224,6 +250,7 @@ test(
     // 1 + 2^-8 lies between two bfloat16 values, and a little more must not be lost in float32 on the way
     const ties = tensor([1 + 2 ** -8, 1 + 3 * 2 ** -8, 1 + 2 ** -8 + 2 ** -40, nan, Infinity, 3.4e38], {
       dtype: "float64",
+      device,
     });
     const rounded = values(ops.cast(ties, "bfloat16"));
     assert.equal(Array.from(rounded.slice(0, 3)), [1, 1 + 2 ** -6, 1 + 2 ** -7]);
@@ -232,24 +259,24 @@ test(
   }),
 );
 
-test(
+onEach(
+  test,
   "scatterAdd: equal indices add up",
-  leakFree(() => {
-    const index = tensor([1, 1, 1], { dtype: "int64" });
-    assert.equal(values(ops.scatterAdd(ops.zeros([2]), 0, index, tensor([1, 2, 4]))), Float64Array.of(0, 7));
+  leakFree((device) => {
+    const index = tensor([1, 1, 1], { dtype: "int64", device });
+    const sums = ops.scatterAdd(ops.zeros([2], { device }), 0, index, tensor([1, 2, 4], { device }));
+    assert.equal(values(sums), Float64Array.of(0, 7));
   }),
 );
 
-/** dM[b, q] = sum over the pixels p of q of a[p] . (g[order[fine p]] - g[order[coarse p]]). */
+/** dM[q] = sum over the pixels p of q of a[p] . (g[order[fine p]] - g[order[coarse p]]). */
 function choiceGradient(
   a: Float64Array,
   g: Float64Array,
-  order: number[],
-  fine: number[],
-  coarse: number[],
-  tokens: number,
+  { order, fine, coarse }: Record<"order" | "fine" | "coarse", number[]>,
   channels: number,
 ): number[] {
+  const tokens = order.length;
   const out = [0, 0, 0, 0];
   for (let p = 0; p < tokens; p++)
     for (let c = 0; c < channels; c++)
@@ -258,41 +285,47 @@ function choiceGradient(
   return out;
 }
 
-test(
+onEach(
+  test,
   "quadArrange and quadRestore give the choice the gradient of moving pixels",
-  leakFree(() => {
-    const [tokens, channels] = [16, 5];
-    const random = new Random("quad");
-    const [order, fine, coarse] = [0, 1, 2].map(() => random.permutation(tokens));
-    const int = (data: number[], shape: number[]) => tensor(Int32Array.from(data), shape);
-    const places = {
-      order: int(order, [1, tokens]),
-      fine: int(fine, [tokens]),
-      coarse: int(coarse, [tokens]),
-      quadrant: int(
-        Array.from({ length: tokens }, (_, p) => Math.floor((4 * p) / tokens)),
-        [tokens],
-      ),
-    };
-    const data = () => Float64Array.from({ length: tokens * channels }, () => random.between(-1, 1));
-    const [x, dy] = [data(), data()];
-    for (const dtype of ["float64", "float32"] as const) {
-      const tolerance = { atol: dtype === "float64" ? 1e-13 : 1e-5 };
-      for (const [op, want] of [
-        [quadArrange, choiceGradient(x, dy, order, fine, coarse, tokens, channels)],
-        [quadRestore, choiceGradient(dy, x, order, fine, coarse, tokens, channels)],
-      ] as const) {
-        const input = ops.cast(tensor(x, [1, tokens, channels]), dtype);
-        input.requiresGrad = true;
-        const choice = tensor([0, 1, 0, 0], [1, 4], {
-          dtype,
-          requiresGrad: true,
-        });
-        const gradient = ops.cast(tensor(dy, [1, tokens, channels]), dtype);
-        op(input, choice, places).backward(gradient);
-        assert.equal(values(input.grad as Tensor), values(gradient));
-        expectCloseValues(op.name, values(choice.grad as Tensor), want, tolerance);
-      }
+  leakFree((device) => {
+    const limits = { float64: 1e-12, float32: 1e-5, ...(device === "cuda" && { bfloat16: 1e-5 }) };
+    for (const [tokens, channels] of [
+      [16, 5],
+      [64, 33],
+      [196, 96],
+      [784, 130],
+    ]) {
+      const random = new Random(`quad ${tokens} ${channels}`);
+      const [order, fine, coarse] = [0, 1, 2].map(() => random.permutation(tokens));
+      const quadrant = Array.from({ length: tokens }, (_, p) => Math.floor((4 * p) / tokens));
+      const int = (data: number[], shape: number[]) => tensor(Int32Array.from(data), shape, { device });
+      const places = {
+        order: int(order, [1, tokens]),
+        fine: int(fine, [tokens]),
+        coarse: int(coarse, [tokens]),
+        quadrant: int(quadrant, [tokens]),
+      };
+      const data = () => Float32Array.from({ length: tokens * channels }, () => random.between(-1, 1));
+      for (const [dtype, limit] of Object.entries(limits) as [DType, number][])
+        for (const op of [quadArrange, quadRestore]) {
+          const [x, dy] = [data(), data()].map((numbers) =>
+            ops.cast(tensor(numbers, [1, tokens, channels], { device }), dtype),
+          );
+          x.requiresGrad = true;
+          const choice = tensor([0, 1, 0, 0], [1, 4], {
+            dtype: dtype === "bfloat16" ? "float32" : dtype,
+            device,
+            requiresGrad: true,
+          });
+          op(x, choice, places).backward(dy);
+          assert.equal(values(x.grad as Tensor), values(dy));
+          const pair = [values(x), values(dy)];
+          const [moved, moving] = op === quadArrange ? pair : pair.reverse();
+          const want = choiceGradient(moved, moving, { order, fine, coarse }, channels);
+          const what = `${op === quadArrange ? "quadArrange" : "quadRestore"} of ${tokens} x ${channels}, ${dtype}`;
+          expectNormwise(what, values(choice.grad as Tensor), want, limit);
+        }
     }
   }),
 );

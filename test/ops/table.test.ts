@@ -1,110 +1,49 @@
 /** Every check of every op, made from the rows of the table. */
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
-import { DTypeError, grad, gradcheck, Tensor } from "../../lib/index.js";
+import { type Device, DTypeError, grad, gradcheck, Tensor } from "../../lib/index.js";
 import * as ops from "../../lib/ops/index.js";
 import type { DType } from "../../lib/tensor/dtype.js";
 import {
   expectClose,
   expectCloseValues,
   expectNormwise,
+  norm,
   same,
-  type Tolerance,
-  UNIT,
   ulps32,
   values,
 } from "../helpers/compare.js";
-import { fill, toTensor } from "../helpers/inputs.js";
+import { on, onEach } from "../helpers/devices.js";
+import { chosen } from "../helpers/environment.js";
+import { fill, roundTo, toTensor } from "../helpers/inputs.js";
 import { leakFree, thrown } from "../helpers/leaks.js";
-import { map, type NdArray, nd } from "../helpers/nd.js";
+import { count, map, type NdArray, nd } from "../helpers/nd.js";
 import { Random } from "../helpers/random.js";
 import { table } from "./table/index.js";
-import { ALL, type Case, FLOATS, type OpRow, type RowTolerance } from "./table/row.js";
-
-type AnyCase = Case<readonly unknown[]>;
-type AnyOp = (...args: unknown[]) => Tensor | Tensor[];
-const exported = ops as unknown as Record<string, AnyOp>;
+import { ALL, FLOATS, type OpRow } from "./table/row.js";
+import {
+  type AnyCase,
+  type AnyOp,
+  type Arrays,
+  argumentsOf,
+  arraysOf,
+  call,
+  describeRun,
+  dtypesOf,
+  includes,
+  inputDType,
+  joined,
+  nameOf,
+  type Run,
+  reference,
+  tensorsOf,
+} from "./table/run.js";
+import { gradientLimit, toleranceOf } from "./table/tolerance.js";
 
 /** Checks made so far, by op. */
 const checks = new Map<string, number>();
 function counted(op: string): void {
   checks.set(op, (checks.get(op) ?? 0) + 1);
-}
-
-function describeCase(row: OpRow, c: AnyCase, dtype: DType): string {
-  const shapes = c.inputs.map((input) => (input ? `[${input.shape.join(", ")}]` : "none")).join(" ");
-  const extra = c.extra
-    ? ` ${c.extra
-        .map((value) => JSON.stringify(value))
-        .join(" ")
-        .slice(0, 80)}`
-    : "";
-  return `${row.op} ${dtype} ${shapes}${extra}`;
-}
-
-/** The inputs of a case: the same float64 numbers for every dtype, rounded to it. */
-function inputsOf(c: AnyCase, dtype: DType, seed: string): (NdArray | null)[] {
-  const random = new Random(seed);
-  return c.inputs.map((input) => input && fill(input, input.dtype ?? dtype, random));
-}
-function tensorsOf(c: AnyCase, dtype: DType, arrays: readonly (NdArray | null)[]): (Tensor | null)[] {
-  return c.inputs.map((input, k) => input && toTensor(arrays[k] as NdArray, input.dtype ?? dtype));
-}
-
-function argumentsOf(row: OpRow, c: AnyCase, tensors: readonly (Tensor | null)[], dtype: DType): unknown[] {
-  return row.args ? row.args(tensors, c.extra ?? [], dtype) : [...tensors, ...(c.extra ?? [])];
-}
-function call(row: OpRow, c: AnyCase, tensors: readonly (Tensor | null)[], dtype: DType): Tensor[] {
-  return [exported[row.op](...argumentsOf(row, c, tensors, dtype))].flat();
-}
-function reference(row: OpRow, c: AnyCase, arrays: readonly (NdArray | null)[]): NdArray[] {
-  return [row.reference(arrays as readonly NdArray[], ...(c.extra ?? []))].flat();
-}
-
-/** The row's tolerance for one output of one case. */
-function toleranceOf(
-  row: OpRow,
-  c: AnyCase,
-  arrays: readonly (NdArray | null)[],
-  want: NdArray,
-  output: number,
-  dtype: DType,
-): Tolerance {
-  const unit = UNIT[dtype];
-  const chosen = c.tolerance ?? row.tolerance;
-  if (!chosen || unit === undefined) return {};
-  const { ulp = 0, ofLargest = 0, terms, slack }: RowTolerance = chosen;
-  const largest = want.data.reduce((a, b) => Math.max(a, Math.abs(b)), 0);
-  const sums =
-    terms &&
-    reference(
-      row,
-      c,
-      arrays.map((x) => x && map(x, Math.abs)),
-    )[output].data;
-  if (dtype === "float64")
-    return {
-      rtol: 1e-12,
-      atol: ofLargest > 0 ? 1e-12 * largest : 0,
-      scale: sums?.map((v) => 1e-12 * v),
-    };
-  const factor = terms
-    ? 2 *
-      Math.sqrt(
-        (terms as (...args: unknown[]) => number)(
-          c.inputs.map((input) => input?.shape ?? []),
-          ...(c.extra ?? []),
-        ),
-      ) *
-      unit
-    : 0;
-  const scale = sums ? sums.map((v) => factor * v) : slack && arrays[0]?.data.map(slack);
-  // results below the normal range have an absolute precision only
-  return {
-    rtol: 2 * ulp * unit,
-    atol: 2 * ofLargest * unit * largest + 2 ** -149,
-    scale,
-  };
 }
 
 /** A whole number as the dtype stores it. */
@@ -113,19 +52,21 @@ function wrap(value: number, dtype: DType): number {
   return dtype === "uint8" ? ((value % 256) + 256) % 256 : value;
 }
 
-function checkValue(row: OpRow, c: AnyCase, dtype: DType): void {
-  const what = describeCase(row, c, dtype);
-  const arrays = inputsOf(c, dtype, what.replace(dtype, ""));
-  const tensors = tensorsOf(c, dtype, arrays);
-  const got = call(row, c, tensors, dtype);
-  const want = reference(row, c, arrays);
+function checkValue(run: Run): void {
+  const { row, c, dtype, device } = run;
+  const what = describeRun(run);
+  const arrays = arraysOf(run);
+  const tensors = tensorsOf(run, arrays);
+  const got = call(run, tensors);
+  const want = reference(run, arrays);
   assert.is(got.length, want.length, `${what}: number of outputs`);
-  const outDType = row.output ? row.output(dtype, ...(c.extra ?? [])) : dtype;
+  const extra = c.extra ?? [];
+  const outDType = row.output ? row.output(dtype, ...extra) : dtype;
   got.forEach((t, k) => {
     assert.is(t.dtype, outDType, `${what}: dtype`);
-    assert.is(t.device, "cpu");
+    assert.is(t.device, row.device ? row.device(device, ...extra) : device, `${what}: device`);
     const expected = FLOATS.includes(outDType) ? want[k] : map(want[k], (v) => wrap(v, outDType));
-    expectClose(what, t, expected, toleranceOf(row, c, arrays, want[k], k, outDType));
+    expectClose(what, t, expected, toleranceOf(run, arrays, want[k], k, outDType));
     counted(row.op);
   });
   for (const [k, t] of tensors.entries())
@@ -138,109 +79,130 @@ function differentiable(row: OpRow, c: AnyCase): number[] {
   return row.gradients ? free.filter((k) => row.gradients?.includes(k)) : free;
 }
 const elements = (list: readonly { shape: readonly number[] }[]) =>
-  list.reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0);
+  list.reduce((sum, { shape }) => sum + count(shape), 0);
 
-/** Several outputs in one tensor. */
-function joined(outputs: Tensor[]): Tensor {
-  return outputs.length === 1 ? outputs[0] : ops.concat(outputs.map((t) => ops.reshape(t, [-1])));
-}
-
-function checkGradient(row: OpRow, c: AnyCase): void {
+function checkGradient(row: OpRow, c: AnyCase, device: Device): void {
+  const exact: Run = { row, c, dtype: "float64", device };
   const places = differentiable(row, c);
-  if (places.length === 0 || c.gradcheck === false || !(c.dtypes ?? row.dtypes).includes("float64")) return;
-  const what = describeCase(row, c, "float64");
-  const arrays = inputsOf(c, "float64", what.replace("float64", ""));
-  if (reference(row, c, arrays).some(({ data }) => data.some(Number.isNaN))) return;
-  const given = elements(c.inputs.filter((input) => input !== null));
-  const made = elements(reference(row, c, arrays));
+  if (places.length === 0 || c.gradcheck === false || !includes(exact)) return;
+  const arrays = arraysOf(exact);
+  const results = reference(exact, arrays);
+  if (results.some(({ data }) => data.some(Number.isNaN))) return;
+  const [given, made] = [elements(c.inputs.filter((input) => input !== null)), elements(results)];
   if (given === 0 || made === 0) {
-    checkEmptyGradient(row, c, places, what);
+    for (const dtype of ["float32", "float64", "bfloat16"] as const)
+      if (hasGradient({ ...exact, dtype })) checkEmptyGradient({ ...exact, dtype }, places);
     return;
   }
-  if (c.gradcheck || (given <= 40 && made <= 40)) {
-    const tensors = tensorsOf(c, "float64", arrays);
-    const leaves = places.map((k) => requireGrad(tensors[k] as Tensor));
-    const apply = (...moved: Tensor[]) => {
-      const all = [...tensors];
-      places.forEach((k, i) => {
-        all[k] = moved[i];
-      });
-      return joined(call(row, c, all, "float64"));
-    };
-    try {
-      gradcheck(apply, leaves);
-    } catch (error) {
-      (error as Error).message = `${what}: ${(error as Error).message}`;
-      throw error;
-    }
-    counted(row.op);
-  }
-  checkFloat32Gradient(row, c, places, what, arrays);
+  if (c.gradcheck || (given <= 40 && made <= 40)) checkDifferences(exact, places, arrays);
+  checkRoundedGradients(exact, places, arrays, "float32", device === "cpu" ? ["float32"] : FLOATS);
+  checkRoundedGradients(exact, places, arrays, "bfloat16", ["bfloat16"]);
 }
 
-function requireGrad(t: Tensor): Tensor {
-  t.requiresGrad = true;
-  return t;
+/** Floats have gradients everywhere, bfloat16 where a device computes in it. */
+function hasGradient(run: Run): boolean {
+  return (run.dtype !== "bfloat16" || run.device === "cuda") && includes(run);
 }
 
-/** An op on nothing, or with no result, has gradients of the right shape, all of them zeros. */
-function checkEmptyGradient(row: OpRow, c: AnyCase, places: number[], what: string): void {
-  for (const dtype of FLOATS.filter((dtype) => (c.dtypes ?? row.dtypes).includes(dtype))) {
-    const tensors = tensorsOf(c, dtype, inputsOf(c, dtype, what));
-    const leaves = places.map((k) => requireGrad(tensors[k] as Tensor));
-    const output = joined(call(row, c, tensors, dtype));
-    if (output === leaves[0]) return;
-    grad(output, leaves, {
-      gradient: ops.ones(output.shape, { dtype }),
-    }).forEach((g, k) => {
-      if (!g) return;
-      assert.equal([...g.shape], [...leaves[k].shape], `${what}: shape of the gradient`);
+function leaf(t: Tensor | null): Tensor {
+  (t as Tensor).requiresGrad = true;
+  return t as Tensor;
+}
+
+/** Central differences in float64. */
+function checkDifferences(run: Run, places: number[], arrays: Arrays): void {
+  const tensors = tensorsOf(run, arrays);
+  const apply = (...moved: Tensor[]) => {
+    const all = [...tensors];
+    places.forEach((k, i) => {
+      all[k] = moved[i];
     });
-    counted(row.op);
+    return joined(call(run, all));
+  };
+  try {
+    gradcheck(
+      apply,
+      places.map((k) => leaf(tensors[k])),
+    );
+  } catch (error) {
+    (error as Error).message = `${describeRun(run)}: ${(error as Error).message}`;
+    throw error;
   }
+  counted(run.row.op);
 }
 
-/** float32 kernels are code of their own: their gradients against the float64 ones, which gradcheck has checked. */
-function checkFloat32Gradient(
-  row: OpRow,
-  c: AnyCase,
+/** An op on nothing, or with no result, has gradients of the right shape. */
+function checkEmptyGradient(run: Run, places: number[]): void {
+  const tensors = tensorsOf(run, arraysOf(run));
+  const leaves = places.map((k) => leaf(tensors[k]));
+  const output = joined(call(run, tensors));
+  const { shape, dtype, device } = output;
+  grad(output, leaves, { gradient: ops.ones(shape, { dtype, device }) }).forEach((g, k) => {
+    if (g) assert.equal([...g.shape], [...leaves[k].shape], `${describeRun(run)}: shape of the gradient`);
+  });
+  counted(run.row.op);
+}
+
+/** The gradients of a run, for each of `draws` random dy; inputs and dy are rounded to `rounding`, whatever the dtype of the run. */
+function gradientsOf(
+  run: Run,
   places: number[],
-  what: string,
-  exact: readonly (NdArray | null)[],
+  arrays: Arrays,
+  rounding: DType,
+  draws = 1,
+): Float64Array[][] {
+  const tensors = tensorsOf(run, arrays);
+  const leaves = places.map((k) => leaf(tensors[k]));
+  const output = joined(call(run, tensors));
+  const random = new Random(`dy of ${nameOf(run)}`);
+  return Array.from({ length: draws }, (_, draw) => {
+    const dy = Float64Array.from({ length: output.size }, () => random.between(-1, 1));
+    const gradient = toTensor(roundTo(nd(output.shape, dy), rounding), output.dtype, output.device);
+    return grad(output, leaves, { gradient, retainGraph: draw < draws - 1 }).map((g, k) => {
+      if (!g) return new Float64Array();
+      const { dtype, device } = leaves[k];
+      assert.equal(
+        [g.dtype, g.device],
+        [dtype, device],
+        `${describeRun(run)}: gradient of input ${places[k]}`,
+      );
+      return values(g);
+    });
+  });
+}
+
+/** Kernels of other dtypes and devices are code of their own: against the CPU's float64 gradients, which gradcheck has checked. */
+function checkRoundedGradients(
+  exact: Run,
+  places: number[],
+  arrays: Arrays,
+  rounding: "float32" | "bfloat16",
+  dtypes: readonly DType[],
 ): void {
-  if (!(c.dtypes ?? row.dtypes).includes("float32")) return;
-  const rounded = exact.map((x, k) => x && (c.inputs[k]?.dtype ? x : map(x, Math.fround)));
-  const gradients = FLOATS.map((dtype) => {
-    const tensors = tensorsOf(c, dtype, rounded);
-    const leaves = places.map((k) => requireGrad(tensors[k] as Tensor));
-    const output = joined(call(row, c, tensors, dtype));
-    if (leaves.includes(output)) return [];
-    const random = new Random(what);
-    const dy = nd(
-      output.shape,
-      Float64Array.from({ length: output.size }, () => Math.fround(random.between(-1, 1))),
-    );
-    return grad(output, leaves, { gradient: toTensor(dy, dtype) }).map((g) =>
-      g ? values(g) : new Float64Array(),
-    );
-  });
-  gradients[0].forEach((g, k) => {
-    expectNormwise(
-      `${what}: float32 gradient of input ${places[k]}`,
-      g,
-      gradients[1][k],
-      c.gradientTolerance ?? 1e-5,
-    );
-    counted(row.op);
-  });
+  const { row, c } = exact;
+  if (!hasGradient({ ...exact, dtype: rounding })) return;
+  const inputs = arrays.map((x, k) => x && roundTo(x, inputDType({ ...exact, dtype: rounding }, k)));
+  const draws = rounding === "bfloat16" ? 8 : 1;
+  const [want, ...others] = gradientsOf({ ...exact, device: "cpu" }, places, inputs, rounding, draws);
+  for (const dtype of dtypes as readonly ("float32" | "float64" | "bfloat16")[]) {
+    const run = { ...exact, dtype };
+    const [got] = gradientsOf(run, places, inputs, rounding);
+    got.forEach((g, k) => {
+      // what is summed may cancel for one dy: the rounding of its terms is judged by the usual size of the sum
+      const usual = norm(others.map((draw) => norm(draw[k]))) / Math.sqrt(Math.max(1, others.length));
+      if (dtype === "bfloat16" && usual === 0) return;
+      const what = `${describeRun(run)}: gradient of input ${places[k]}`;
+      expectNormwise(what, g, want[k], gradientLimit(c, dtype), usual);
+      counted(row.op);
+    });
+  }
 }
 
 /** Every dtype that the row does not name is refused, and so are two that differ. */
 function checkDTypes(row: OpRow): void {
+  const everywhere = { ...row, gradients: undefined };
   const c = row.cases.find(
-    (c) =>
-      differentiable({ ...row, gradients: undefined }, c).length > 0 &&
-      !c.inputs.some((input) => input?.shape.includes(0)),
+    (c) => differentiable(everywhere, c).length > 0 && !c.inputs.some((input) => input?.shape.includes(0)),
   );
   if (!c || row.refusesDTypes === false) return;
   const attempt = (dtypes: (k: number) => DType) => () => {
@@ -248,7 +210,7 @@ function checkDTypes(row: OpRow): void {
       const dtype = input?.dtype ?? dtypes(k);
       return input && toTensor(fill(input, dtype, new Random(row.op)), dtype);
     });
-    return call(row, c, tensors, "float32");
+    return call({ row, c, dtype: "float32", device: "cpu" }, tensors);
   };
   for (const dtype of ALL) {
     if (row.dtypes.includes(dtype)) continue;
@@ -259,7 +221,7 @@ function checkDTypes(row: OpRow): void {
     );
     counted(row.op);
   }
-  const free = differentiable({ ...row, gradients: undefined }, c);
+  const free = differentiable(everywhere, c);
   if (free.length < 2) return;
   const [a, b] = row.dtypes;
   for (const k of free.slice(1)) {
@@ -327,24 +289,25 @@ function checkSpecial(
     counted(row.op);
   });
 }
-function checkSpecialValues(row: OpRow): void {
+function checkSpecialValues(row: OpRow, device: Device): void {
   for (const dtype of ["float32", "float64"] as const) {
+    const run: Run = { row, c: row.cases[0], dtype, device };
     const special = SPECIAL[dtype];
     const n = special.length;
     if (row.unary) {
-      const [got] = call(row, row.cases[0], [toTensor(nd([n], special), dtype)], dtype);
+      const [got] = call(run, [toTensor(nd([n], special), dtype, device)]);
       checkSpecial(
         row,
         dtype,
         got,
         special.map(row.unary),
-        (k) => `${row.op}(${special[k]}) in ${dtype}`,
+        (k) => `${device}: ${row.op}(${special[k]}) in ${dtype}`,
         (k) => row.tolerance?.slack?.(special[k]) ?? 0,
       );
     }
     if (row.binary) {
       const [a, b] = [nd([n, 1], special), nd([n], special)];
-      const [got] = call(row, row.cases[0], [toTensor(a, dtype), toTensor(b, dtype)], dtype);
+      const [got] = call(run, [toTensor(a, dtype, device), toTensor(b, dtype, device)]);
       const pairs = special.flatMap((x) => special.map((y) => [x, y] as const));
       const { binary } = row;
       checkSpecial(
@@ -352,7 +315,7 @@ function checkSpecialValues(row: OpRow): void {
         dtype,
         got,
         pairs.map(([x, y]) => binary(x, y)),
-        (k) => `${row.op}(${pairs[k]}) in ${dtype}`,
+        (k) => `${device}: ${row.op}(${pairs[k]}) in ${dtype}`,
       );
     }
   }
@@ -366,10 +329,10 @@ function sweep(): Float32Array {
 }
 const SWEEP = sweep();
 
-function checkUlps(row: OpRow): void {
+function checkUlps(row: OpRow, device: Device): void {
   if (!row.unary) return;
   const limit = row.tolerance?.ulp ?? 0;
-  const [got] = call(row, row.cases[0], [ops.tensor(SWEEP)], "float32");
+  const [got] = call({ row, c: row.cases[0], dtype: "float32", device }, [ops.tensor(SWEEP, { device })]);
   const result = values(got);
   let [worst, at] = [0, 0];
   for (let k = 0; k < SWEEP.length; k++) {
@@ -380,7 +343,7 @@ function checkUlps(row: OpRow): void {
   }
   assert.ok(
     worst <= limit,
-    `${row.op}: ${worst.toFixed(2)} ULP at ${SWEEP[at]}: got ${result[at]}, want ${row.unary(SWEEP[at])}; allowed ${limit}`,
+    `${device}: ${row.op}: ${worst.toFixed(2)} ULP at ${SWEEP[at]}: got ${result[at]}, want ${row.unary(SWEEP[at])}; allowed ${limit}`,
   );
   counted(row.op);
 }
@@ -388,50 +351,74 @@ function checkUlps(row: OpRow): void {
 /** `x.op(...)` gives what `op(x, ...)` gives. */
 function checkMethod(row: OpRow): void {
   const method = (Tensor.prototype as unknown as Record<string, unknown>)[row.op];
-  if (row.method === false) return;
   assert.type(method, "function", `Tensor.prototype.${row.op}`);
   const c = row.cases[0];
-  const dtype = (c.dtypes ?? row.dtypes)[0];
-  const tensors = tensorsOf(c, dtype, inputsOf(c, dtype, row.op));
-  const [first, ...rest] = argumentsOf(row, c, tensors, dtype);
+  const run: Run = { row, c, dtype: (c.dtypes ?? row.dtypes)[0], device: "cpu" };
+  const tensors = tensorsOf(run, arraysOf(run));
+  const [first, ...rest] = argumentsOf(run, tensors);
   const got = [(first as unknown as Record<string, AnyOp>)[row.op](...rest)].flat();
-  const want = call(row, c, tensors, dtype);
+  const want = call(run, tensors);
   got.forEach((t, k) => expectCloseValues(`${row.op} as a method`, values(t), values(want[k]), {}));
 }
 
+const chosenOps = chosen(
+  "QUADMAMBA_TEST_OPS",
+  table.map((row) => row.op),
+);
 for (const row of table) {
+  if (chosenOps && !chosenOps.includes(row.op)) continue;
   const test = suite(row.op);
-  for (const dtype of row.dtypes)
-    test(
-      `${dtype}: value`,
-      leakFree(() => {
-        for (const c of row.cases) if ((c.dtypes ?? row.dtypes).includes(dtype)) checkValue(row, c, dtype);
+  for (const device of ["cpu", "cuda"] as const)
+    for (const dtype of dtypesOf(row, device))
+      on(
+        test,
+        device,
+        `${dtype} value`,
+        leakFree(() => {
+          for (const c of row.cases) {
+            const run = { row, c, dtype, device };
+            if (includes(run)) checkValue(run);
+          }
+        }),
+      );
+  if (row.gradients?.length !== 0)
+    onEach(
+      test,
+      "gradient",
+      leakFree((device) => {
+        for (const c of row.cases) checkGradient(row, c, device);
       }),
     );
-  test(
-    "gradient",
-    leakFree(() => {
-      for (const c of row.cases) checkGradient(row, c);
-    }),
-  );
-  test(
+  if (row.unary || row.binary)
+    onEach(
+      test,
+      "special values",
+      leakFree((device) => checkSpecialValues(row, device)),
+    );
+  if (row.unary)
+    onEach(
+      test,
+      "units in the last place",
+      leakFree((device) => checkUlps(row, device)),
+    );
+  // what comes before any kernel is the same on every device
+  on(
+    test,
+    "cpu",
     "dtypes",
     leakFree(() => checkDTypes(row)),
   );
-  test(
-    "special values",
-    leakFree(() => checkSpecialValues(row)),
-  );
-  test(
-    "units in the last place",
-    leakFree(() => checkUlps(row)),
-  );
-  test(
-    "method",
-    leakFree(() => checkMethod(row)),
-  );
+  if (row.method !== false)
+    on(
+      test,
+      "cpu",
+      "method",
+      leakFree(() => checkMethod(row)),
+    );
   for (const { what, call, error } of row.errors)
-    test(
+    on(
+      test,
+      "cpu",
       `refuses ${what}`,
       leakFree(() => {
         const { message } = thrown(call, error, `${row.op}, ${what}`);
@@ -476,9 +463,9 @@ completeness("has every method of Tensor that is an op, and no other", () => {
       .sort(),
   );
 });
-completeness("makes at least 40 checks of every op", () => {
+on(completeness, "cpu", "makes at least 40 checks of every op", () => {
   const few = rows.filter((op) => (checks.get(op) ?? 0) < 40);
   assert.equal(few, [], few.map((op) => `${op}: ${checks.get(op) ?? 0}`).join(", "));
   console.log(`  ${[...checks.values()].reduce((a, b) => a + b, 0)} checks`);
 });
-completeness.run();
+if (!chosenOps) completeness.run();

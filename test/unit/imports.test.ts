@@ -52,24 +52,43 @@ imports("lib: each folder imports only what stands before it", () => {
   }
 });
 
-imports("native: only binding/ knows Node, and kernels know neither Node nor each other's device", () => {
-  for (const path of files(join(root, "native"), /\.(h|cpp|cu|cuh)$/)) {
-    const name = relative(join(root, "native"), path);
-    const text = readFileSync(path, "utf8");
-    const includes = [...text.matchAll(/#include [<"]([^>"]+)[>"]/g)].map(([, file]) => file);
-    if (!name.startsWith("binding/")) assert.not.ok(includes.includes("napi.h"), `${name} includes napi.h`);
-    if (name.startsWith("core/") || name.startsWith("formulas/"))
-      assert.not.ok(
-        includes.some((file) => /^(cpu|cuda|binding)\//.test(file)),
-        `${name} includes a device`,
-      );
-    if (name.startsWith("cpu/"))
-      assert.not.ok(
-        includes.some((file) => /^(cuda|binding)\//.test(file)),
-        `${name} includes cuda or binding`,
-      );
-  }
-});
+/** Each folder of native/, the folders it may include, and the toolkits that only some may. */
+const NATIVE: Record<string, { folders: string[]; toolkits?: RegExp }> = {
+  core: { folders: [] },
+  formulas: { folders: [] },
+  cpu: { folders: ["core", "formulas"] },
+  cuda: {
+    folders: ["core", "formulas"],
+    // the toolkit's own headers and CCCL's
+    toolkits:
+      /^(cuda|cub|thrust|cooperative_groups|mma|nv|driver_|vector_|device_|curand|cublas)[^/]*(\.h|\.cuh|\/)/,
+  },
+  binding: { folders: ["core", "cpu"], toolkits: /^(napi|node_api|uv)\.h$/ },
+};
+
+imports(
+  "native: each folder includes only what stands below it, and CUDA and Node only where they belong",
+  () => {
+    for (const path of files(join(root, "native"), /\.(h|hpp|cuh|cpp|cu|def)$/)) {
+      const name = relative(join(root, "native"), path);
+      const [folder, ...rest] = name.split("/");
+      if (rest.length === 0) continue; // the op table
+      assert.ok(folder in NATIVE, `native/${folder} is not in the table of folders`);
+      for (const [, open, file] of readFileSync(path, "utf8").matchAll(
+        /^\s*#\s*include\s*([<"])([^>"]+)[>"]/gm,
+      )) {
+        if (open === '"' && file.includes("/")) {
+          const [other] = file.split("/");
+          assert.ok(other === folder || NATIVE[folder].folders.includes(other), `${name} includes ${file}`);
+          continue;
+        }
+        for (const [owner, { toolkits }] of Object.entries(NATIVE))
+          if (owner !== folder && toolkits?.test(file))
+            assert.unreachable(`${name} includes ${file}, which only ${owner}/ may`);
+      }
+    }
+  },
+);
 
 imports("no Math.random anywhere in lib", () => {
   for (const path of files(join(root, "lib"), /\.ts$/))

@@ -15,7 +15,8 @@ function flatten(data: Nested): NdArray {
 const tensor = row<[data: Nested, shape?: readonly number[]]>({
   op: "tensor",
   reference: (_, data, shape) => (shape ? nd(shape, flatten(data).data) : flatten(data)),
-  args: (_, [data, shape], dtype) => (shape ? [data, shape, { dtype }] : [data, { dtype }]),
+  args: (_, [data, shape], dtype, device) =>
+    shape ? [data, shape, { dtype, device }] : [data, { dtype, device }],
   cases: [
     { inputs: [], extra: [1] },
     { inputs: [], extra: [true] },
@@ -174,7 +175,7 @@ function constant(op: "zeros" | "ones", value: number): OpRow {
   return row<[shape: readonly number[]]>({
     op,
     reference: (_, shape) => build(shape, () => value),
-    args: (_, [shape], dtype) => [shape, { dtype }],
+    args: (_, [shape], dtype, device) => [shape, { dtype, device }],
     cases: SHAPES.map((shape) => ({ inputs: [], extra: [shape] })),
     dtypes: ALL,
     output: (dtype) => dtype,
@@ -186,7 +187,7 @@ function constant(op: "zeros" | "ones", value: number): OpRow {
 const full = row<[shape: readonly number[], value: number]>({
   op: "full",
   reference: (_, shape, value) => build(shape, () => value),
-  args: (_, [shape, value], dtype) => [shape, value, { dtype }],
+  args: (_, [shape, value], dtype, device) => [shape, value, { dtype, device }],
   cases: [
     ...SHAPES.map(
       (shape): Case<[readonly number[], number]> => ({
@@ -250,7 +251,7 @@ const arange = row<[start: number, end?: number, step?: number]>({
     for (let k = 0; step > 0 ? from + k * step < to : from + k * step > to; k++) values.push(from + k * step);
     return nd([values.length], values);
   },
-  args: (_, [start, end, step], dtype) => [start, end, step, { dtype }],
+  args: (_, [start, end, step], dtype, device) => [start, end, step, { dtype, device }],
   cases: [
     ...(
       [[5], [0], [-3], [1], [127], [2, 7], [0, 10, 3], [10, 0, -3], [-5, 5, 2], [5, 5]] as [
@@ -322,9 +323,9 @@ function random(
   return row<[shape: readonly number[], options: RandomOptions]>({
     op,
     reference: (_, shape, { dtype }) => build(shape, (_index, k) => value(k, dtype)),
-    args: (_, extra) => {
+    args: (_, [shape, options], __, device) => {
       manualSeed(SEED);
-      return [...extra];
+      return [shape, { ...options, device }];
     },
     cases: FLOATS.flatMap((dtype) =>
       [...SHAPES, [1000], [4097]].map(
@@ -336,6 +337,7 @@ function random(
       ),
     ),
     dtypes: FLOATS,
+    noBfloat16: true,
     output: (_, __, { dtype }) => dtype,
     refusesDTypes: false,
     gradients: [],

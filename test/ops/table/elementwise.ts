@@ -1,4 +1,4 @@
-import { ArgumentError, DTypeError, ShapeError } from "../../../lib/index.js";
+import { ArgumentError, cudaAvailable, type Device, DTypeError, ShapeError } from "../../../lib/index.js";
 import * as ops from "../../../lib/ops/index.js";
 import type { DType } from "../../../lib/tensor/dtype.js";
 import { map, nd, zip } from "../../helpers/nd.js";
@@ -395,25 +395,32 @@ export function toBfloat16(v: number): number {
   return rounded * step;
 }
 
-/** cast and to: from every dtype to every dtype. */
+const CONVERTED = [[], [0], [33], [2, 1, 5]] as const;
+const isDevice = (target: DType | Device): target is Device => target === "cpu" || target === "cuda";
+
+/** cast and to: from every dtype to every dtype; to also to every device of this machine. */
 function conversions(op: "cast" | "to"): OpRow {
-  const cases: Case<[DType, DType]>[] = [];
+  const cases: Case<[target: DType | Device, from?: DType]>[] = [];
   for (const from of ALL)
     for (const to of ALL)
-      for (const shape of [[], [0], [33], [2, 1, 5]] as const)
+      for (const shape of CONVERTED)
         cases.push({
           inputs: [{ shape, domain: (random) => random.between(-300, 300) }],
           extra: [to, from],
           dtypes: [from],
           gradcheck: from === "float64" && to === "float64",
         });
-  return row<[DType, DType]>({
+  const devices: readonly Device[] = op === "cast" ? [] : cudaAvailable() ? ["cpu", "cuda"] : ["cpu"];
+  for (const device of devices)
+    for (const shape of CONVERTED) cases.push({ inputs: [{ shape }], extra: [device] });
+  return row<[DType | Device, DType?]>({
     op,
-    reference: ([x], to, from) => map(x, (v) => convert(v, from, to)),
+    reference: ([x], to, from) => (isDevice(to) ? x : map(x, (v) => convert(v, from as DType, to))),
     args: ([x], [to]) => [x, to],
     cases,
     dtypes: ALL,
-    output: (_, to) => to,
+    output: (dtype, to) => (isDevice(to) ? dtype : to),
+    device: (device, to) => (isDevice(to) ? to : device),
     errors: [
       {
         what: "an unknown dtype",

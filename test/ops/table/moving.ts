@@ -1093,6 +1093,12 @@ const oneHot = row<[classes: number, options?: OneHotOptions]>({
       }),
     ),
   ],
+  // its result is on the CPU unless the options say otherwise
+  args: ([index], [classes, options], _, device) => [
+    index,
+    classes,
+    ...(device !== "cpu" || options ? [{ ...options, device }] : []),
+  ],
   dtypes: ["int32", "int64"],
   output: (_, __, options) => options?.dtype ?? "float32",
   gradients: [],

@@ -1,6 +1,6 @@
 /** What a row of the op table is. The driver (test/ops/table.test.ts) makes all checks of an op from its row. */
 import type { DType } from "../../../lib/tensor/dtype.js";
-import type { Tensor } from "../../../lib/tensor/tensor.js";
+import type { Device, Tensor } from "../../../lib/tensor/tensor.js";
 import type { NdArray } from "../../helpers/nd.js";
 import type { Random } from "../../helpers/random.js";
 
@@ -32,13 +32,15 @@ export interface Case<E extends readonly unknown[]> {
   gradcheck?: boolean;
   /** Default: those of the row. */
   dtypes?: readonly DType[];
+  /** Whether it is run in bfloat16 too, on devices that compute in it. Default true. */
+  bfloat16?: boolean;
   /** Default: that of the row. */
   tolerance?: RowTolerance;
   /** How far a float32 gradient may be from the float64 one, relative to its norm. Default 1e-5. */
   gradientTolerance?: number;
 }
 
-/** How far a value may be from the float64 reference. In float64 every part of it counts as 1e-12 instead. */
+/** How far a float32 value may be from the float64 reference; other dtypes scale it by their own precision (tolerance.ts). */
 export interface RowTolerance {
   /** Relative to the value, in units of 2^-23. */
   ulp?: number;
@@ -64,8 +66,8 @@ export interface OpRow<E extends readonly unknown[] = readonly unknown[]> {
   op: string;
   /** Float64, by plain loops. Absent inputs are null. */
   reference(inputs: readonly NdArray[], ...extra: E): NdArray | NdArray[];
-  /** The arguments of a call; default: the tensors, then `extra`. */
-  args?(inputs: readonly (Tensor | null)[], extra: E, dtype: DType): unknown[];
+  /** The arguments of a call; default: the tensors, then `extra`. Tensors that the op makes belong on the device. */
+  args?(inputs: readonly (Tensor | null)[], extra: E, dtype: DType, device: Device): unknown[];
   cases: readonly Case<E>[];
   /** Dtypes of the inputs that have none of their own; every other dtype must be refused. */
   dtypes: readonly DType[];
@@ -75,6 +77,8 @@ export interface OpRow<E extends readonly unknown[] = readonly unknown[]> {
   noBfloat16?: boolean;
   /** Default: that of the inputs. */
   output?(dtype: DType, ...extra: E): DType;
+  /** Where the output is. Default: where the inputs are. */
+  device?(device: Device, ...extra: E): Device;
   /** Absent: exact. */
   tolerance?: RowTolerance;
   /** Inputs, by place, that gradients are checked for. Default: all without a dtype of their own. Empty: the op has none. */
