@@ -57,6 +57,7 @@ export { gather, indexSelect, scatterAdd } from "./indexing.js";
 export { layerNorm } from "./layer_norm.js";
 export { geluLinear, groupedLinear, linear, type MatmulOptions, matmul } from "./matmul.js";
 export { maxPool } from "./max_pool.js";
+export { type ProjectedScanOptions, projectedScan } from "./projected_scan.js";
 export { type QuadPlaces, quadArrange, quadRestore } from "./quad_choice.js";
 export {
   type Axis,

@@ -72,6 +72,7 @@ const METHODS = [
   "dropPath",
   "gumbelSoftmax",
   "selectiveScan",
+  "projectedScan",
 ] as const; // prettier-ignore
 
 type MethodName = (typeof METHODS)[number];

@@ -3,7 +3,7 @@ import { requireTensor, type Tensor, type TensorSpec } from "../tensor/tensor.js
 import { requireBoolean, requireOptions } from "../util/check.js";
 import { DTypeError, ShapeError, show } from "../util/errors.js";
 import { cast } from "./cast.js";
-import { defineOp, launch, requireFloat, requireParameters, requireSameDType } from "./define.js";
+import { defineOp, type Input, launch, requireFloat, requireParameters, requireSameDType } from "./define.js";
 import { reshape } from "./shape_ops.js";
 
 export interface SelectiveScanOptions {
@@ -19,7 +19,7 @@ export interface SelectiveScanOptions {
   merge?: boolean;
 }
 
-interface Flags {
+export interface ScanFlags {
   softplus: boolean;
   merge: boolean;
 }
@@ -29,7 +29,48 @@ function chunkLength(states: number): number {
   return states <= 4 ? 64 : 32;
 }
 
-const scanOp = defineOp<Flags>({
+/** Runs the scan kernel: y, and the states that backward starts from. Inputs: u, delta, A, B, C, D?, bias?, order?. */
+export function launchScan(
+  inputs: readonly Input[],
+  { softplus, merge }: ScanFlags,
+  out: TensorSpec,
+): Tensor[] {
+  const [delta, A] = [inputs[1] as Tensor, inputs[2] as Tensor];
+  const [channels, states] = A.shape;
+  const chunk = chunkLength(states);
+  const kept: TensorSpec = {
+    ...out,
+    dtype: A.dtype,
+    shape: [delta.shape[0], Math.ceil(delta.shape[1] / chunk), channels, states],
+  };
+  return launch("selective_scan_fwd", inputs, [out, kept], [Number(softplus), Number(merge), chunk]);
+}
+
+/** Gradients of u, delta, A, B, C, D and bias. */
+export function launchScanGradients(
+  dy: Tensor,
+  inputs: readonly Input[],
+  states: Tensor,
+  { softplus, merge }: ScanFlags,
+): Tensor[] {
+  const [u, delta, A, B, C] = inputs as readonly Tensor[];
+  const [D, bias, order] = [inputs[5] ?? null, inputs[6] ?? null, inputs[7] ?? null];
+  const channels: TensorSpec = { shape: [A.shape[0]], dtype: A.dtype, device: A.device };
+  return launch(
+    "selective_scan_bwd",
+    [dy, u, delta, A, B, C, D, bias, states, order],
+    [u, delta, A, B, C, channels, channels],
+    [Number(softplus), Number(merge), chunkLength(A.shape[1])],
+  );
+}
+
+/** The shapes of an order: shared, per sample, or per group as well. */
+export function orderFits(order: Tensor, batch: number, groups: number, length: number): boolean {
+  const shape = show(order.shape);
+  return [[length], [batch, length], [1, groups, length], [batch, groups, length]].some((s) => show(s) === shape);
+}
+
+const scanOp = defineOp<ScanFlags>({
   name: "selectiveScan",
   infer: ([u, delta, A, B, C, D, bias, order], { merge }) => {
     const op = "selectiveScan";
@@ -74,12 +115,8 @@ const scanOp = defineOp<Flags>({
     if (bias)
       rule(bias.rank === 1 && bias.shape[0] === channels, "deltaBias", `[channels] = [${channels}]`, bias);
     if (order) {
-      const shape = show(order.shape);
-      const fits = [[length], [batch, length], [1, groups, length], [batch, groups, length]].some(
-        (s) => show(s) === shape,
-      );
       rule(
-        fits,
+        orderFits(order, batch, groups, length),
         "order",
         `[length], [batch, length] or [1 or batch, groups, length] with length ${length}`,
         order,
@@ -88,36 +125,10 @@ const scanOp = defineOp<Flags>({
     return { shape: [batch, length, merge ? own : channels], dtype };
   },
   macs: ([, delta, A]) => size(delta.shape) * (9 * A.shape[1] + 1),
-  forward: (inputs, { softplus, merge }, out) => {
-    const [, delta, A] = inputs;
-    const [channels, states] = A.shape;
-    const chunk = chunkLength(states);
-    const chunks = Math.ceil(delta.shape[1] / chunk);
-    const kept: TensorSpec = {
-      ...out,
-      dtype: A.dtype,
-      shape: [delta.shape[0], chunks, channels, states],
-    };
-    return launch("selective_scan_fwd", inputs, [out, kept], [Number(softplus), Number(merge), chunk]);
-  },
+  forward: (inputs, flags, out) => launchScan(inputs, flags, out),
   saves: { inputs: [0, 1, 2, 3, 4, 5, 6, 7] },
-  backward: (
-    dy,
-    { inputs: [u, delta, A, B, C, D, bias, order], extras: [states], needs, attrs: { softplus, merge } },
-  ) => {
-    const channels: TensorSpec = {
-      shape: [A.shape[0]],
-      dtype: A.dtype,
-      device: A.device,
-    };
-    const gradients = launch(
-      "selective_scan_bwd",
-      [dy, u, delta, A, B, C, D ?? null, bias ?? null, states, order ?? null],
-      [u, delta, A, B, C, channels, channels],
-      [Number(softplus), Number(merge), chunkLength(A.shape[1])],
-    );
-    return [...gradients, null].map((g, k) => (needs[k] ? g : null));
-  },
+  backward: (dy, { inputs, extras: [states], needs, attrs }) =>
+    [...launchScanGradients(dy, inputs, states, attrs), null].map((g, k) => (needs[k] ? g : null)),
 });
 
 /**

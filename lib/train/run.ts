@@ -108,8 +108,12 @@ export class Run {
     this.optimizer.lr = lr;
     const ready = this.#nextBatch?.step === state.step ? this.#nextBatch.batch : this.#batch(epoch, position);
     const finish = (this.#trainStep as TrainStep).start(ready);
-    if (position + 1 < this.#stepsPerEpoch)
-      this.#nextBatch = { step: state.step + 1, batch: this.#batch(epoch, position + 1) };
+    this.#nextBatch = undefined;
+    if (position + 1 < this.#stepsPerEpoch) {
+      const batch = this.#batch(epoch, position + 1);
+      this.#nextBatch = { step: state.step + 1, batch };
+      this.#trainStep?.prepare(batch);
+    }
     const { loss, gradNorm, correct } = finish();
     this.#requireFinite(loss, gradNorm);
     state.step++;

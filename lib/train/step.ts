@@ -40,6 +40,8 @@ export class TrainStep {
   #steps = 0;
   #recording: { graph: Graph; inputs: Batch; result: ResultTensors } | undefined;
   #recordable: boolean;
+  /** On the device, or in the recording's inputs, already. */
+  #prepared: { data: BatchData; batch: Batch | undefined } | undefined;
 
   constructor(model: QuadMamba, optimizer: AdamW, placement: Placement, options: StepOptions) {
     this.#model = model;
@@ -54,20 +56,42 @@ export class TrainStep {
     return this.#recording !== undefined;
   }
 
+  /**
+   * Copies the next step's batch to the device while the one before is running: between `start` and the call of what it returned.
+   * The copy waits for its turn behind that step, so that it may use the same place.
+   */
+  prepare(data: BatchData): void {
+    this.#dropPrepared();
+    if (!this.#recording) {
+      const batch = toDevice(data, this.#placement.device);
+      for (const t of Object.values<Tensor>({ ...batch })) t.keep();
+      this.#prepared = { data, batch };
+      return;
+    }
+    const { images, labels } = this.#recording.inputs;
+    writeTypedArray("train", images, data.pixels);
+    writeTypedArray("train", labels, data.labels);
+    this.#prepared = { data, batch: undefined };
+  }
+
+  #dropPrepared(): void {
+    for (const t of Object.values<Tensor>({ ...this.#prepared?.batch })) t.dispose();
+    this.#prepared = undefined;
+  }
+
   /** Starts a step on a batch. The function returned waits for it and gives its figures; call it before the next step. */
-  start(batch: BatchData): () => StepResult {
+  start(data: BatchData): () => StepResult {
     this.#optimizer.advance();
-    if (this.#recordable && !this.#recording && this.#steps >= WARM_UP) this.#record(batch);
+    if (this.#recordable && !this.#recording && this.#steps >= WARM_UP) this.#record(data);
     this.#steps++;
-    const { device } = this.#placement;
+    if (this.#prepared?.data !== data) this.prepare(data);
     if (this.#recording) {
-      const { graph, inputs, result } = this.#recording;
-      writeTypedArray("train", inputs.images, batch.pixels);
-      writeTypedArray("train", inputs.labels, batch.labels);
+      const { graph, result } = this.#recording;
       graph.replay();
       return () => read(result);
     }
-    const result = scope(() => this.#update(toDevice(batch, device)));
+    const result = scope(() => this.#update(this.#prepared?.batch as Batch));
+    this.#dropPrepared();
     return () => {
       const figures = read(result);
       for (const t of Object.values(result)) t.dispose();
@@ -93,6 +117,7 @@ export class TrainStep {
     try {
       const { graph, result } = capture(() => scope(() => this.#update(inputs)));
       for (const t of Object.values(result)) t.keep();
+      this.#dropPrepared();
       this.#recording = { graph, inputs, result };
     } catch (error) {
       this.#recordable = false;
@@ -103,6 +128,7 @@ export class TrainStep {
   }
 
   dispose(): void {
+    this.#dropPrepared();
     if (!this.#recording) return;
     const { graph, inputs, result } = this.#recording;
     for (const t of [...Object.values<Tensor>({ ...inputs }), ...Object.values(result)]) t.dispose();

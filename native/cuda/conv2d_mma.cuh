@@ -59,14 +59,14 @@ __device__ __forceinline__ uint32_t chunk_offset(int row, int chunk) {
   return static_cast<uint32_t>(row * 64 + ((chunk ^ (row >> 1 & 3)) << 4));
 }
 
-/// A block of (kBM / kWM) x (kBN / kWN) warps makes kBM pixels x kBN columns, a warp kWM x kWN of them.
-/// weight: [columns, taps, depth]. The sum runs over taps, then channels.
 template <int kBM, int kBN, int kWM, int kWN>
 struct MmaTile {
   static constexpr int kWarpsM = kBM / kWM, kWarpsN = kBN / kWN, kBlock = kWarpsM * kWarpsN * kWarp;
   static constexpr int kStageBytes = (kBM + kBN) * kMmaDepth * 2, kShared = kStages * kStageBytes;
 };
 
+/// A block of (kBM / kWM) x (kBN / kWN) warps makes kBM pixels x kBN columns, a warp kWM x kWN of them.
+/// weight: [columns, taps, depth]. The sum runs over taps, then channels.
 template <int kBM, int kBN, int kWM, int kWN, int kBlocks>
 __global__ void __launch_bounds__((MmaTile<kBM, kBN, kWM, kWN>::kBlock), kBlocks)
     conv_mma_kernel(const __grid_constant__ Product<bf16> g, const bf16* weight) {

@@ -1,10 +1,10 @@
 // The kernel of the bfloat16 engine, C [m, n] = A B^T with float32 sums.
 //
-// A block of 256 threads owns one panel of C, kWidth columns of one product and one piece of k, and walks down
-// its row tiles of 128, every `walkers`-th. Steps of 64 values of k form one sequence across tiles, and copies
-// run two steps ahead, so that the next tile arrives while this one is multiplied and stored. Where B's panel
-// fits, it stays in shared memory and only A streams. Sums run over k in ascending order; how rows are dealt
-// out to blocks changes no bit.
+// A block of 256 threads owns one panel of C, kWidth columns of one product and one piece of k, and walks
+// down its row tiles of 128, every `walkers`-th. Steps of 64 values of k form one sequence across tiles, and
+// copies run two steps ahead, so that the next tile arrives while this one is multiplied and stored. Where
+// B's panel fits, it stays in shared memory and only A streams. Sums run over k in ascending order; how rows
+// are dealt out to blocks changes no bit.
 //
 // Stores pass no shared memory: the four lanes that share a row exchange words until each holds 16 bytes.
 #pragma once
@@ -61,7 +61,7 @@ constexpr int kStageBytes = kOperandBytes<kTileRows, F::kAKRows> + kOperandBytes
 template <class T>
 using Sums = float[T::kRowBlocks][T::kColumnBlocks][4];
 
-/// sums += A B^T for kSteps x 16 values of k from `k16` on, by the eight warps.
+/// sums += A B^T for values 16 k16 to 16 k16 + 15 of a step, by the eight warps.
 template <class T, class F>
 __device__ __forceinline__ void multiply_by_warps(Sums<T>& sums, const unsigned char* tile_a,
                                                   const unsigned char* tile_b, int k16) {
@@ -77,8 +77,8 @@ __device__ __forceinline__ void multiply_by_warps(Sums<T>& sums, const unsigned 
       load_transposed(
           a[i], shared_address(tile_a) + chunk / 8 * kPanelBytes + k * kRowBytes + ((chunk % 8 ^ in8) << 4));
     } else {
-      load_matrices(
-          a[i], shared_address(tile_a) + (outer + low * 8 + in8) * kRowBytes + ((k16 * 2 + high ^ in8) << 4));
+      load_matrices(a[i], shared_address(tile_a) + (outer + low * 8 + in8) * kRowBytes +
+                              (((k16 * 2 + high) ^ in8) << 4));
     }
   }
 #pragma unroll
@@ -91,7 +91,7 @@ __device__ __forceinline__ void multiply_by_warps(Sums<T>& sums, const unsigned 
           b, shared_address(tile_b) + chunk / 8 * kPanelBytes + k * kRowBytes + ((chunk % 8 ^ in8) << 4));
     } else {
       load_matrices(
-          b, shared_address(tile_b) + (outer + high * 8 + in8) * kRowBytes + ((k16 * 2 + low ^ in8) << 4));
+          b, shared_address(tile_b) + (outer + high * 8 + in8) * kRowBytes + (((k16 * 2 + low) ^ in8) << 4));
     }
 #pragma unroll
     for (int i = 0; i < T::kRowBlocks; i++) {
@@ -131,7 +131,7 @@ __device__ __forceinline__ void multiply_by_warpgroups(Sums<T>& sums, const unsi
   }
 }
 
-/// Lanes 4 q + (0, 1, 2, 3) hold words w[0..3]; afterwards lane r of them has word r of all four.
+/// Of four neighbouring lanes each holds four words; afterwards lane q of them has word q of all four.
 __device__ __forceinline__ void transpose_quad(uint32_t (&w)[4]) {
   const bool odd = threadIdx.x & 1, upper = threadIdx.x & 2;
 #pragma unroll
@@ -188,8 +188,8 @@ __device__ __forceinline__ void store_pairs(const Bf16Product<Out>& p, const Sum
     }
 }
 
-/// Four pairs of columns that each of four lanes holds, as 16 bytes a lane: lane q stores pair q of all four at
-/// its own `c`, reads its own `h`.
+/// Four pairs of columns that each of four lanes holds, as 16 bytes a lane: lane q stores pair q of all four
+/// at its own `c`, reads its own `h`.
 template <class F>
 __device__ __forceinline__ void store_four(const float* const (&pairs)[4], const float* const (&bias)[4],
                                            bf16* c, const bf16* h, bool inside) {
@@ -339,7 +339,8 @@ __global__ void __launch_bounds__(kThreads, T::kBlocks)
       if constexpr (F::kFuse == Fuse::gelu_b) gelu_operand<T::kWidth, F::kBKRows>(tile_b, depth);
       if constexpr (T::kWarpgroup) publish_to_warpgroups();
       __syncthreads();
-      // Every warp is done with the stage before this one (with products in flight, with the one before that).
+      // Every warp is done with the stage before this one (with products in flight, with the one before
+      // that).
       if constexpr (T::kWarpgroup) {
         multiply_by_warpgroups<T, F>(sums, tile_a, tile_b, depth, step > 0);
         copy_ahead();
@@ -356,7 +357,7 @@ __global__ void __launch_bounds__(kThreads, T::kBlocks)
       }
       stage_index = stage_index + 1 == T::kStages ? 0 : stage_index + 1;
     }
-    if constexpr (T::kWarpgroup) wait_products<0>();
+    if constexpr (T::kWarpgroup) finish_products(sums[0]);
     const Place<Out> at{p.c + c_offset, p.h + c_offset, int64_t{tile} * kTileRows + warp_row,
                         column + warp_column, bias + warp_column};
     if constexpr (std::is_same_v<Out, bf16>)

@@ -5,8 +5,8 @@
 
 namespace qm::cuda {
 
-/// 1 - Phi(a) for a >= 0 as 2^P(a), P fitted to log2 of it on [0, 13.3]: relative error 1e-4 up to 3, 2.4e-4 up
-/// to 5, 1 % up to the end, where it is 0.
+/// 1 - Phi(a) for a >= 0 as 2^P(a), P fitted to log2 of it on [0, 13.3]: relative error 1e-4 up to 3, 2.4e-4
+/// up to 5, 1 % up to the end, where it is 0.
 __device__ __forceinline__ float normal_tail(float a) {
   a = fminf(a, 13.3f);
   float p = fmaf(-6.9281532e-07f, a, 3.28315145e-05f);

@@ -1,5 +1,6 @@
-// How a bfloat16 product is cut: tile width, pieces of k, and how many blocks walk down the rows. Which tile and
-// how many pieces follows from the shape and the kind of device alone, because they decide how sums are rounded.
+// How a bfloat16 product is cut: tile width, pieces of k, and how many blocks walk down the rows. Which tile
+// and how many pieces follows from the shape and the kind of device alone, because they decide how sums are
+// rounded.
 #pragma once
 #include <cstdint>
 

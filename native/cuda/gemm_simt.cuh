@@ -1,28 +1,13 @@
-// The kernel of the float32 and float64 products: fused multiply-adds of the ordinary units, every sum in T and
-// over k in ascending order.
+// The kernel of the float32 and float64 products, every sum in T and over k in ascending order.
 //
-// A block owns one tile of C, [kRows, kColumns], of one product and one piece of k. A thread owns kRowsEach x
-// kColumnsEach of it, as groups of 16 bytes that lie side by side with those of its neighbours, so that shared
-// memory is read and C is written in whole lines. Steps of 64 bytes of k: the next one travels from memory into
-// registers while the current one, in shared memory as [k][outer], is multiplied.
+// A block owns one tile of C, [kRows, kColumns], of one product and one piece of k; how it is dealt out to
+// threads is in gemm_units.cuh. Steps of 64 bytes of k: the next one travels from memory into registers while
+// the current one, in shared memory as [k][outer], is multiplied.
 #pragma once
-#include "cuda/device/formulas.cuh"
-#include "cuda/device/pack.cuh"
 #include "cuda/gemm.h"
+#include "cuda/gemm_units.cuh"
 
 namespace qm::cuda {
-
-template <int rows, int columns, int rows_each, int columns_each>
-struct SimtTile {
-  static constexpr int kRows = rows;
-  static constexpr int kColumns = columns;
-  static constexpr int kRowsEach = rows_each;
-  static constexpr int kColumnsEach = columns_each;
-  static constexpr int kAcross = columns / columns_each;
-  static constexpr int kBlock = rows / rows_each * kAcross;
-  template <class T>
-  static constexpr int kRegisters = rows_each * columns_each * static_cast<int>(sizeof(T) / 4) + 60;
-};
 
 template <class T>
 struct SimtOperand {
@@ -49,7 +34,8 @@ template <class T, int kOuter, int kBlock>
 struct Carried {
   static constexpr int kV = kPack<T>;
   static constexpr int kDepth = 64 / static_cast<int>(sizeof(T));
-  static constexpr int kPitch = kOuter + kV;  // of a row of shared memory
+  /// Of a row of shared memory; 4 more spread both kinds of access over the banks.
+  static constexpr int kPitch = kOuter + 4;
   static constexpr int kPacks = kOuter * kDepth / kV;
   static constexpr int kEach = (kPacks + kBlock - 1) / kBlock;
   Pack<T, kV> packs[kEach];
@@ -118,13 +104,16 @@ struct Carried {
   }
 };
 
+/// Blocks that registers let share a multiprocessor.
+template <class T, class S>
+constexpr int kSimtBlocks =
+    65536 / (S::kBlock * (S::kRowsEach * S::kColumnsEach * static_cast<int>(sizeof(T) / 4) + 60));
+
 template <class T, class S, Fuse kFuse>
-__global__ void __launch_bounds__(S::kBlock, 65536 / (S::kBlock * S::template kRegisters<T>))
-    gemm_simt_kernel(const SimtProduct<T> p) {
+__global__ void __launch_bounds__(S::kBlock, (kSimtBlocks<T, S>)) gemm_simt_kernel(const SimtProduct<T> p) {
   using A = Carried<T, S::kRows, S::kBlock>;
   using B = Carried<T, S::kColumns, S::kBlock>;
-  constexpr int kV = A::kV, kDepth = A::kDepth;
-  constexpr int kRowGroups = S::kRowsEach / kV, kColumnGroups = S::kColumnsEach / kV;
+  constexpr int kDepth = A::kDepth;
   __shared__ __align__(16) T tiles_a[2][kDepth * A::kPitch];
   __shared__ __align__(16) T tiles_b[2][kDepth * B::kPitch];
 
@@ -146,8 +135,7 @@ __global__ void __launch_bounds__(S::kBlock, 65536 / (S::kBlock * S::template kR
     batch /= p.batches.dims[axis];
   }
 
-  const int x = threadIdx.x % S::kAcross, y = threadIdx.x / S::kAcross;
-  T sums[S::kRowsEach][S::kColumnsEach] = {};
+  typename UnitsOf<T, S>::type units;
   A next_a;
   B next_b;
   const auto fetch = [&](int64_t k) {
@@ -167,46 +155,24 @@ __global__ void __launch_bounds__(S::kBlock, 65536 / (S::kBlock * S::template kR
   for (int64_t k = 0; k < k_count; k += kDepth) {
     const bool more = k + kDepth < k_count;
     if (more) fetch(k + kDepth);
-#pragma unroll
-    for (int i = 0; i < kDepth; i++) {
-      Pack<T, kV> va[kRowGroups], vb[kColumnGroups];
-#pragma unroll
-      for (int g = 0; g < kRowGroups; g++)
-        va[g] = load_pack(tiles_a[current] + i * A::kPitch + g * (S::kRows / kRowGroups) + y * kV);
-#pragma unroll
-      for (int g = 0; g < kColumnGroups; g++)
-        vb[g] = load_pack(tiles_b[current] + i * B::kPitch + g * (S::kColumns / kColumnGroups) + x * kV);
-#pragma unroll
-      for (int r = 0; r < S::kRowsEach; r++)
-#pragma unroll
-        for (int c = 0; c < S::kColumnsEach; c++)
-          sums[r][c] = mul_add(va[r / kV].v[r % kV], vb[c / kV].v[c % kV], sums[r][c]);
-    }
+    units.template multiply<kDepth, A::kPitch, B::kPitch>(tiles_a[current], tiles_b[current]);
     current ^= 1;
     if (more) store(current);
     __syncthreads();
   }
 
+  units.results([&](int r, int c, Pack<T, kPack<T>> values) {
+    const int64_t i = row + r, j = column + c, left = p.n - j, offset = c_offset + i * p.ldc + j;
+    if (i >= p.m || left <= 0) return;
 #pragma unroll
-  for (int r = 0; r < S::kRowsEach; r++) {
-    const int64_t i = row + r / kV * (S::kRows / kRowGroups) + y * kV + r % kV;
-    if (i >= p.m) continue;
-#pragma unroll
-    for (int g = 0; g < kColumnGroups; g++) {
-      const int64_t j = column + g * (S::kColumns / kColumnGroups) + x * kV, left = p.n - j;
-      const int64_t offset = c_offset + i * p.ldc + j;
-      Pack<T, kV> out;
-#pragma unroll
-      for (int e = 0; e < kV; e++) {
-        out.v[e] = sums[r][g * kV + e];
-        if (e >= left) continue;
-        if (p.bias) out.v[e] += p.bias[j + e];
-        if constexpr (kFuse == Fuse::gelu_grad) out.v[e] = Gelu::backward(p.h[offset + e], out.v[e]);
-        if (!p.wide_c) p.c[offset + e] = out.v[e];
-      }
-      if (p.wide_c && left > 0) store_pack(p.c + offset, out);
+    for (int e = 0; e < kPack<T>; e++) {
+      if (e >= left) continue;
+      if (p.bias) values.v[e] += p.bias[j + e];
+      if constexpr (kFuse == Fuse::gelu_grad) values.v[e] = Gelu::backward(p.h[offset + e], values.v[e]);
+      if (!p.wide_c) p.c[offset + e] = values.v[e];
     }
-  }
+    if (p.wide_c) store_pack(p.c + offset, values);
+  });
 }
 
 }  // namespace qm::cuda

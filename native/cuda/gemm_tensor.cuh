@@ -16,6 +16,22 @@ __device__ __forceinline__ void prefetch_l2(const void* p) {
   asm volatile("prefetch.global.L2 [%0];" ::"l"(p));
 }
 
+/// d [16, 8] += a [16, 4] b [4, 8] in float64. With g = lane / 4, t = lane % 4, lane holds of a (g, t) and
+/// (g + 8, t), of b (t, g), of d (g, 2t), (g, 2t + 1), (g + 8, 2t), (g + 8, 2t + 1).
+__device__ __forceinline__ void multiply_add(double (&d)[4], const double (&a)[2], double b) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm("mma.sync.aligned.m16n8k4.row.col.f64.f64.f64.f64 {%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, %3};"
+      : "+d"(d[0]), "+d"(d[1]), "+d"(d[2]), "+d"(d[3])
+      : "d"(a[0]), "d"(a[1]), "d"(b));
+#else
+#pragma unroll
+  for (int half = 0; half < 2; half++)
+    asm("mma.sync.aligned.m8n8k4.row.col.f64.f64.f64.f64 {%0, %1}, {%2}, {%3}, {%0, %1};"
+        : "+d"(d[2 * half]), "+d"(d[2 * half + 1])
+        : "d"(a[half]), "d"(b));
+#endif
+}
+
 /// 2^x to 2 ULP; results below the normal range become 0.
 __device__ __forceinline__ float exp2_approximate(float x) {
   float y;

@@ -1,6 +1,6 @@
-// Operands of the bfloat16 engine in shared memory. One step of a product takes kDepth values of k; a tile of an
-// operand for it is kept as it lies in memory, in rows of 128 bytes: one row per outer index, or (k_rows) one
-// row per k and 64 outer indices, such panels one after another. The eight 16 byte chunks of a row are
+// Operands of the bfloat16 engine in shared memory. One step of a product takes kDepth values of k; a tile of
+// an operand for it is kept as it lies in memory, in rows of 128 bytes: one row per outer index, or (k_rows)
+// one row per k and 64 outer indices, such panels one after another. The eight 16 byte chunks of a row are
 // swizzled, chunk ^ row % 8, so that eight rows of one column of chunks touch all banks; both kinds of tensor
 // instruction read this. A thread copies, and changes, the same chunks every time.
 #pragma once

@@ -1,6 +1,6 @@
 // The product of a warpgroup (four warps, Hopper only): both operands stay in shared memory, the sums in
-// registers, and the instruction runs on while the warps go on. Elsewhere these functions are empty and kernels
-// that use them are not launched.
+// registers, and the instruction runs on while the warps go on. Elsewhere these functions are empty and
+// kernels that use them are not launched.
 #pragma once
 #include "cuda/kernel.cuh"
 
@@ -27,10 +27,18 @@ template <int kPending>
 __device__ __forceinline__ void wait_products() {
   QM_WARPGROUP("wgmma.wait_group.sync.aligned %0;" ::"n"(kPending) : "memory");
 }
+/// After this the sums may be used. The compiler must not see them as known before.
+template <int kBlocks>
+__device__ __forceinline__ void finish_products(float (&d)[kBlocks][4]) {
+  wait_products<0>();
+#pragma unroll
+  for (int j = 0; j < kBlocks; j++)
+    QM_WARPGROUP("" : "+f"(d[j][0]), "+f"(d[j][1]), "+f"(d[j][2]), "+f"(d[j][3])::"memory");
+}
 
 /// An operand in rows of 128 bytes whose 16 byte chunks are swizzled, chunk ^ row % 8, 8 rows in 1024 bytes.
-/// `panel_bytes` leads from 64 outer elements to the next 64 where rows run along k (with rows along the outer
-/// index it has no meaning).
+/// `panel_bytes` leads from 64 outer elements to the next 64 where rows run along k (with rows along the
+/// outer index it has no meaning).
 __device__ __forceinline__ uint64_t describe_operand(uint32_t address, uint32_t panel_bytes) {
   constexpr uint64_t kSwizzle128 = uint64_t{1} << 62, kEightRows = uint64_t{1024 >> 4} << 32;
   return kSwizzle128 | kEightRows | uint64_t{panel_bytes >> 4} << 16 | uint64_t{(address & 0x3ffff) >> 4};
@@ -50,8 +58,9 @@ __device__ __forceinline__ uint64_t describe_operand(uint32_t address, uint32_t 
 #define QM_REGISTERS_7 \
   "%112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127"
 
-/// D [64, kN] = A [64, 16] B [16, kN], or += with accumulate. d[j] holds columns 8 j + 2 (lane % 4) + {0, 1} of
-/// rows lane / 4 and lane / 4 + 8 of the warp's sixteen. kRowsAlongK: k is the row index of an operand's memory.
+/// D [64, kN] = A [64, 16] B [16, kN], or += with accumulate. d[j] holds columns 8 j + 2 (lane % 4) + {0, 1}
+/// of rows lane / 4 and lane / 4 + 8 of the warp's sixteen. kRowsAlongK: k is the row index of an operand's
+/// memory.
 template <int kN, bool kARowsAlongK, bool kBRowsAlongK>
 __device__ __forceinline__ void multiply_warpgroup(float (&d)[kN / 8][4], uint64_t a, uint64_t b,
                                                    bool accumulate) {

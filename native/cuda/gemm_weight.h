@@ -1,5 +1,5 @@
-// Parameters as operands. For float32 and float64 data a weight is read where it lies. For bfloat16 data it is
-// float32, and a copy in bfloat16 is made for the time of a call: rows of 16 byte pitch along k.
+// Parameters as operands. For float32 and float64 data a weight is read where it lies. For bfloat16 data it
+// is float32, and a copy in bfloat16 is made for the time of a call: rows of 16 byte pitch along k.
 #pragma once
 #include <optional>
 

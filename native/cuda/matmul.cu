@@ -8,8 +8,8 @@ namespace qm::cuda {
 
 namespace {
 
-/// x, y and their gradients have the output's dtype (`data`); parameters and their gradients are float32 where
-/// the data is bfloat16.
+/// x, y and their gradients have the output's dtype (`data`); parameters and their gradients are float32
+/// where the data is bfloat16.
 void require_dtypes(const Call& call, const TensorView& data,
                     std::initializer_list<const TensorView*> tensors,
                     std::initializer_list<const TensorView*> parameters) {

@@ -78,7 +78,7 @@ Block* new_segment(Memory& m, size_t bytes) {
 
 /// Pinned memory in a ring: a slot is used again when its copy has been read.
 struct Staging {
-  static constexpr int kSlots = 8;
+  static constexpr int kSlots = 16;
   static constexpr size_t kBytes = size_t{8} << 20;
   std::mutex mutex;
   char* data[kSlots] = {};

@@ -14,9 +14,7 @@ namespace qm::cuda {
 
 constexpr int kTokens = 8;  // scan positions of a thread in a stage
 
-/// States that a thread takes at a time, and that a launch takes: the next launch adds the others.
-template <class T>
-constexpr int kStateBlock = sizeof(T) == 8 ? 2 : 4;
+/// States of a launch: the next one adds the others.
 template <class T>
 constexpr int kMaxStates = sizeof(T) == 8 ? 8 : 32;
 
@@ -30,7 +28,7 @@ struct ScanOrder {
 template <class T>
 struct ScanArguments {
   int64_t batch;
-  int length, channels, groups, states, chunk;
+  int length, channels, groups, per_group, states, chunk, chunks;
   bool softplus, merge, shared_u;
   const T *u, *delta;
   const Acc<T>* a;
@@ -46,11 +44,10 @@ struct ScanArguments {
   int from = 0, count = 0;  // states of this launch
   bool aligned = false;     // runs of channels are whole 16-byte words
   bool words = false;       // states of a token are whole 4-byte words
+  bool adds = false;        // groups or launches add to the first result of others
 
-  __host__ __device__ int per_group() const { return channels / groups; }
-  __host__ __device__ int chunks() const { return (length + chunk - 1) / chunk; }
-  __host__ __device__ int u_row() const { return shared_u ? per_group() : channels; }
-  __host__ __device__ int y_row() const { return merge ? per_group() : channels; }
+  __host__ __device__ int u_row() const { return shared_u ? per_group : channels; }
+  __host__ __device__ int y_row() const { return merge ? per_group : channels; }
   int64_t blocks() const { return length == 0 ? 0 : batch * segments * group_blocks * runs; }
 };
 
@@ -103,8 +100,10 @@ ScanArguments<T> scan_arguments(const Call& call, int first, const TensorView& o
                      static_cast<int>(length),
                      static_cast<int>(channels),
                      static_cast<int>(groups),
+                     static_cast<int>(channels / groups),
                      static_cast<int>(states),
                      static_cast<int>(chunk),
+                     static_cast<int>(ceil_div(length, chunk)),
                      call.attrs.b(0),
                      call.attrs.b(1),
                      u[2] != channels,
@@ -135,21 +134,21 @@ ScanArguments<T> scan_arguments(const Call& call, int first, const TensorView& o
 }
 
 /// Fills in the cuts. `meet`: the groups of a channel add to the same elements, so that they take turns. `wide`: two
-/// channels for a lane are allowed. `aligned`: the tensors' addresses are.
+/// channels for a lane are allowed where there is one state. `aligned`: the tensors' addresses are.
 template <class T>
 void scan_cut(ScanArguments<T>& g, bool meet, bool wide, bool aligned) {
   constexpr int64_t full = 528;  // blocks that keep the largest card busy: four on each multiprocessor
-  const int64_t own = g.per_group(), size = sizeof(T);
+  const int64_t own = g.per_group, size = sizeof(T);
   g.aligned = aligned && own * size % 16 == 0;
   g.words = g.states * size % 4 == 0 && aligned_to<4>(g.b) && aligned_to<4>(g.c);
   const int64_t turns = meet ? g.groups : 1;
   const int64_t pieces = g.batch * (g.groups / turns);
   // two channels for a lane cost less than two lanes, unless half of the last run's lanes have none
   const int64_t runs = ceil_div(own, kWarp), wide_runs = ceil_div(own, 2 * kWarp);
-  g.lane_channels = wide && g.aligned && 7 * wide_runs <= 4 * runs && 2 * pieces * wide_runs >= full ? 2 : 1;
+  g.lane_channels = wide && g.states == 1 && g.aligned && 7 * wide_runs <= 4 * runs && 2 * pieces * wide_runs >= full ? 2 : 1;
   g.runs = static_cast<int>(g.lane_channels == 2 ? wide_runs : runs);
 
-  const int64_t blocks = std::max<int64_t>(1, pieces * g.runs), chunks = std::max(1, g.chunks());
+  const int64_t blocks = std::max<int64_t>(1, pieces * g.runs), chunks = std::max(1, g.chunks);
   const int64_t segments = 2 * blocks <= full ? std::min(chunks, full / blocks) : 1;
   g.segment_chunks = static_cast<int>(ceil_div(chunks, segments));
   g.segments = static_cast<int>(ceil_div(chunks, g.segment_chunks));
@@ -157,15 +156,16 @@ void scan_cut(ScanArguments<T>& g, bool meet, bool wide, bool aligned) {
   g.first_group = 0;
   g.block_groups = meet && g.segments == 1 ? g.groups : 1;
   g.group_blocks = meet ? 1 : g.groups;
+  g.adds = meet || g.states > kMaxStates<T>;
 }
 
-/// Calls body(kV, kN, kW), integral constants, for the kernel that fits.
-template <class T, class Body>
+/// Calls body(kV, kN, kW), integral constants, for the kernel that fits: kN is 1 or kSeveral states at a time.
+template <class T, int kSeveral, class Body>
 void scan_variant(const ScanArguments<T>& g, Body&& body) {
   using One = std::integral_constant<int, 1>;
   using Short = std::integral_constant<int, 4>;
   using Long = std::integral_constant<int, 8>;
-  using Several = std::integral_constant<int, kStateBlock<T>>;
+  using Several = std::integral_constant<int, kSeveral>;
   if (g.states > 4) return body(One{}, Several{}, Short{});
   if (g.states > 1) return body(One{}, Several{}, Long{});
   if constexpr (sizeof(T) == 2)  // scan_cut() allows it there only

@@ -12,10 +12,7 @@ namespace {
 
 /// Blocks that should fit a multiprocessor: what their registers allow without spilling.
 template <class T, int kV, int kN, int kW>
-constexpr int kBackwardBlocks = sizeof(T) == 8 ? 8 / kW
-                                : kN > 1       ? 16 / kW
-                                : kV == 2      ? 2
-                                               : 3;
+constexpr int kBackwardBlocks = sizeof(T) == 8 ? 8 / kW : kN > 1 ? 16 / kW : 3;
 
 template <class T>
 struct ScanGradients {
@@ -60,22 +57,24 @@ __device__ __forceinline__ int scatter_index(int lane) {
 /// scan_segments.cuh, or null.
 template <class T, int kV, int kN, int kW>
 __global__ void __launch_bounds__(kW* kWarp, kBackwardBlocks<T, kV, kN, kW>)
-    selective_scan_bwd_kernel(ScanArguments<T> g, int max_tiles, const Acc<T>* starts, const T* dy,
+    selective_scan_bwd_kernel(ScanArguments<T> g, const Acc<T>* starts, const T* dy,
                               const Acc<T>* states, ScanGradients<T> to) {
   using A = Acc<T>;
   using M = ScanMath<T>;
   constexpr int kThreadsHere = kW * kWarp;
-  constexpr int kBits = kN == 1 ? 1 : kN == 2 ? 2 : 3;  // of a lane that pick B or C and a state
-  constexpr int kTogether = kN == 4 ? 4 : 8;            // tokens that other bits pick
+  // bits of a lane that pick B or C and a state, and the next ones, that pick a token
+  static_assert(kN <= 2);
+  constexpr int kBits = kN;
+  constexpr int kTokenBits = kV == 2 ? 2 : 3, kTogether = 1 << kTokenBits;
   extern __shared__ __align__(16) unsigned char shared[];
   const ScanPlace place(g);
-  ScanStages<T, kV, kN, kW, true> stage(g, max_tiles, shared);
+  ScanStages<T, kV, kN, kW, true> stage(g, shared);
   const int lane = stage.lane, warp = stage.warp, padded = stage.layout.padded;
 
   for (int group = place.group; group < place.group + g.block_groups; group++) {
     const bool add = g.from > 0 || (g.shared_u && group > 0);
-    stage.enter_group(place, group, starts, {dy, g.y_row()}, {add ? to.du : nullptr, g.u_row()},
-                      {to.du, g.u_row()}, {to.ddelta, g.channels});
+    stage.enter_group(place, group, starts, {dy, g.y_row()}, {to.du, g.u_row()},
+                      {to.ddelta, g.channels});
     A da[kV] = {}, dd[kV] = {}, dbias[kV] = {};
     if constexpr (kN > 1)
       for (int n = 0; n < padded; n++) stage.at(stage.layout.sums)[n * kThreadsHere + threadIdx.x] = 0;
@@ -89,6 +88,7 @@ __global__ void __launch_bounds__(kW* kWarp, kBackwardBlocks<T, kV, kN, kW>)
       const bool active = kN > 1 || tokens > 0;
       const int after_next = stage.token(s - 2);
       stage.settle(slot);
+      if (add) stage.fetch_old(s, token);
       stage.fetch(slot ^ 1, s - 1, next);
 
       A dt[kTokens][kV], sum[kV] = {};
@@ -115,14 +115,14 @@ __global__ void __launch_bounds__(kW* kWarp, kBackwardBlocks<T, kV, kN, kW>)
           dbias[v] += ddt[v];
         }
         if (add) {
-          const Pack<T, kV> old = stage.get(3, slot, k);
+          const Pack<T, kV> old = stage.get_old(k);
 #pragma unroll
           for (int v = 0; v < kV; v++) du[v] += widen(old.v[v]);
         }
         if (!stage.here()) return;
-        T* const ddelta_at = stage.result(1, t, g.channels);
+        T* const ddelta_at = stage.result(1, t);
         Pack<T, kV> du_out, ddelta_out;
-        if (g.from > 0) {
+        if (kN > 1 && g.from > 0) {
           const Pack<T, kV> old = load_pack<T, kV>(ddelta_at);
 #pragma unroll
           for (int v = 0; v < kV; v++) ddt[v] += widen(old.v[v]);
@@ -132,7 +132,7 @@ __global__ void __launch_bounds__(kW* kWarp, kBackwardBlocks<T, kV, kN, kW>)
           du_out.v[v] = narrow<T>(du[v]);
           ddelta_out.v[v] = narrow<T>(ddt[v]);
         }
-        store_pack<T, kV>(stage.result(0, t, g.u_row()), du_out);
+        store_pack<T, kV>(stage.result(0, t), du_out);
         store_pack<T, kV>(ddelta_at, ddelta_out);
       };
 
@@ -228,6 +228,7 @@ __global__ void __launch_bounds__(kW* kWarp, kBackwardBlocks<T, kV, kN, kW>)
             for (int v = 0; v < kV; v++) r[n][v] = mul_add(over.v[v], r[n][v], end.v[v]);
           }
 
+        if (kN == 1 && add) stage.settle_old();
         if (active) {
           A before[kTokens][kN][kV];
 #pragma unroll
@@ -244,6 +245,7 @@ __global__ void __launch_bounds__(kW* kWarp, kBackwardBlocks<T, kV, kN, kW>)
               }
             }
           }
+          forget_loads();
           A da_n[kN] = {}, part[kTogether];
           // h is the state after token k
 #pragma unroll
@@ -273,11 +275,13 @@ __global__ void __launch_bounds__(kW* kWarp, kBackwardBlocks<T, kV, kN, kW>)
             part[k % kTogether] = scatter_sum<0>(values, lane);
             if (k % kTogether == 0) {
               A total = scatter_sum<kBits>(part, lane);
-              if constexpr (kN == 1) total += __shfl_xor_sync(0xffffffffu, total, 16);
+              #pragma unroll
+              for (int bit = kBits + kTokenBits; bit < 5; bit++)
+                total += __shfl_xor_sync(0xffffffffu, total, 1 << bit);
               const int value = scatter_index<0, 2 * kN>(lane), which = value / kN, n = value % kN;
               const int of = k + scatter_index<kBits, kTogether>(lane);
               const int64_t t = __shfl_sync(0xffffffffu, token, of);
-              if (of < tokens && (kN > 1 ? n0 + n < g.count : lane < 2 * kTokens)) {
+              if (of < tokens && n0 + n < g.count && lane >> (kBits + kTokenBits) == 0) {
                 const int bc_row = stage.group().bc_row;
                 const int64_t at = stage.group().b - g.b + t * bc_row + n0 + n;
                 if (to.bc_partial)
@@ -305,6 +309,7 @@ __global__ void __launch_bounds__(kW* kWarp, kBackwardBlocks<T, kV, kN, kW>)
         }
       }
       if constexpr (kN > 1) {
+        if (add) stage.settle_old();
 #pragma unroll
         for (int k = 0; k < kTokens; k++) finish(k);
       }
@@ -324,7 +329,7 @@ __global__ void __launch_bounds__(kW* kWarp, kBackwardBlocks<T, kV, kN, kW>)
       if constexpr (kN == 1) room[2 * kW * kRun + at] = da[v];
     }
     __syncthreads();
-    const int64_t channels = g.channels, first = group * g.per_group() + place.run * kRun;
+    const int64_t channels = g.channels, first = group * g.per_group + place.run * kRun;
     A* const row = to.rows + (place.batch * g.segments + place.segment) * channels * (g.states + 2);
     for (int i = threadIdx.x; i < kSums * kRun; i += kThreadsHere) {
       const int sum = i / kRun, column = i % kRun;
@@ -352,7 +357,100 @@ __global__ void __launch_bounds__(kW* kWarp, kBackwardBlocks<T, kV, kN, kW>)
     }
   }
 }
+/// Sums the rows of [rows, columns] in double: slice i takes rows i, i + kSlices, ..., then slices in order. Columns go to
+/// the targets one after the other. A block owns kThreads / kSlices columns.
+template <class Out>
+struct SumTargets {
+  Out* data[3];
+  int64_t size[3];
+};
+template <class A, class Out, int kSlices>
+__global__ void __launch_bounds__(kThreads)
+    scan_sum_kernel(const A* x, int64_t rows, int64_t columns, SumTargets<Out> to) {
+  constexpr int kColumns = kThreads / kSlices;
+  __shared__ double room[kSlices][kColumns];
+  const int slice = threadIdx.x / kColumns;
+  int64_t column = blockIdx.x * static_cast<int64_t>(kColumns) + threadIdx.x % kColumns;
+  double total = 0;
+  if (column < columns)
+    for (int64_t row = slice; row < rows; row += kSlices) total += static_cast<double>(x[row * columns + column]);
+  if constexpr (kSlices > 1) {
+    room[slice][threadIdx.x % kColumns] = total;
+    __syncthreads();
+    if (slice > 0) return;
+    for (int i = 1; i < kSlices; i++) total += room[i][threadIdx.x];
+  }
+  if (column >= columns) return;
+  const Out result = narrow<Out>(static_cast<Acc<Out>>(total));
+#pragma unroll
+  for (int target = 0; target < 3; target++) {
+    if (column >= 0 && column < to.size[target]) to.data[target][column] = result;
+    column -= to.size[target];
+  }
+}
+
+template <class A, class Out>
+void sum_rows(const Call& call, const A* x, int64_t rows, int64_t columns, const SumTargets<Out>& to) {
+  constexpr int kSlices = 8;
+  if (rows >= 2 * kSlices)
+    QM_LAUNCH(call, (scan_sum_kernel<A, Out, kSlices>), grid_of(columns, kThreads / kSlices), kThreads, 0, x, rows,
+              columns, to);
+  else
+    QM_LAUNCH(call, (scan_sum_kernel<A, Out, 1>), grid_of(columns), kThreads, 0, x, rows, columns, to);
+}
+
+template <class T>
+void backward(const Call& call) {
+  using A = Acc<T>;
+  ScanArguments<T> g = scan_arguments<T>(call, 1, call.in[9]);
+  const TensorView *in = call.in, *out = call.out;
+  const DType own = acc_dtype(in[0].dtype);
+  call.require(in[0].shape == Shape{3, {g.batch, g.length, g.y_row()}}, "dy of y's shape");
+  call.require(in[8].dtype == own && in[8].shape == Shape{4, {g.batch, g.chunks, g.channels, g.states}},
+               "states of their shape and dtype");
+  for (int k = 0; k < 5; k++)
+    call.require(out[k].dtype == in[k + 1].dtype && out[k].shape == in[k + 1].shape,
+                 "gradients of their input's shape and dtype");
+  for (int k = 5; k < 7; k++)
+    call.require(out[k].dtype == own && out[k].shape == Shape{1, {g.channels}}, "a [channels] gradient");
+  const T* dy = in[0].as<T>();
+  const A* states = in[8].as<A>();
+  T *du = out[0].as<T>(), *ddelta = out[1].as<T>(), *db = out[3].as<T>(), *dc = out[4].as<T>();
+  A *da = out[2].as<A>(), *dd = out[5].as<A>(), *dbias = out[6].as<A>();
+
+  const bool aligned = aligned_to<16>(g.u) && aligned_to<16>(g.delta) && aligned_to<16>(dy) && aligned_to<16>(du) &&
+                       aligned_to<16>(ddelta);
+  scan_cut(g, g.shared_u && g.groups > 1, sizeof(T) == 2, aligned);
+  const bool cut = g.segments > 1 && g.blocks() > 0, one_run = g.runs == 1;
+  const int64_t channels = g.channels, columns = channels * (g.states + 2);
+  const int64_t bc_size = g.batch * g.length * g.groups * g.states;
+  const int64_t rows = g.blocks() > 0 ? g.batch * g.segments : 0;
+  const auto room = [](int64_t count) { return std::max<int64_t>(1, count); };
+  Scratch<A> starts(room(cut ? rows * channels * g.states : 0)), sums(room(rows * columns)),
+      bc(room(one_run ? 0 : g.runs * 2 * bc_size));
+  if (g.blocks() > 0) {
+    const ScanGradients<T> to{du, ddelta, db, dc, one_run ? nullptr : bc.get(), sums.get()};
+    if (cut) scan_starts<T, true>(call, g, dy, g.y_row(), starts.get());
+    scan_launches(g, [&](const ScanArguments<T>& part) {
+      scan_variant<T, 2>(part, [&](auto v, auto n, auto w) {
+        constexpr int kV = decltype(v)::value, kN = decltype(n)::value, kW = decltype(w)::value;
+        const ScanLayout<T, kV, kN, kW, true> layout(part.count, part.adds);
+        QM_LAUNCH(call, (selective_scan_bwd_kernel<T, kV, kN, kW>), grid_of(part.blocks(), 1), kW * kWarp,
+                  layout.bytes, part, cut ? starts.get() : nullptr, dy, states, to);
+      });
+    });
+  }
+  if (!one_run) sum_rows<A, T>(call, bc.get(), g.runs, 2 * bc_size, {{db, dc, nullptr}, {bc_size, bc_size, 0}});
+  sum_rows<A, A>(call, sums.get(), rows, columns,
+                 {{da, dd, dbias}, {channels * g.states, channels, channels}});
+}
 /// END
 
 }  // namespace
+
+/// in: dy, u, delta, A, B, C, D?, bias?, states, order?; out: du, ddelta, dA, dB, dC, dD, dbias.
+void selective_scan_bwd(const Call& call) {
+  float_dispatch(call, call.in[0].dtype, [&](auto zero) { backward<decltype(zero)>(call); });
+}
+
 }  // namespace qm::cuda

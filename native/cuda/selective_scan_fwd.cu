@@ -23,18 +23,17 @@ constexpr int kForwardBlocks = kN > 1           ? 16 / kW
 /// scan_segments.cuh, or null. Every element of `states` and y is written by one thread of a block.
 template <class T, int kV, int kN, int kW>
 __global__ void __launch_bounds__(kW* kWarp, kForwardBlocks<T, kV, kN, kW>)
-    selective_scan_fwd_kernel(ScanArguments<T> g, int max_tiles, const Acc<T>* starts, T* y, Acc<T>* states) {
+    selective_scan_fwd_kernel(ScanArguments<T> g, const Acc<T>* starts, T* y, Acc<T>* states) {
   using A = Acc<T>;
   using M = ScanMath<T>;
   extern __shared__ __align__(16) unsigned char shared[];
   const ScanPlace place(g);
-  ScanStages<T, kV, kN, kW, false> stage(g, max_tiles, shared);
+  ScanStages<T, kV, kN, kW, false> stage(g, shared);
   const int warp = stage.warp, padded = stage.layout.padded;
 
   for (int group = place.group; group < place.group + g.block_groups; group++) {
     const bool add = g.from > 0 || (g.merge && group > 0);
-    const int y_row = g.y_row();
-    stage.enter_group(place, group, starts, {add ? y : nullptr, y_row}, {}, {y, y_row}, {});
+    stage.enter_group(place, group, starts, {}, {y, g.y_row()}, {});
 
     int turn = 0;
     int token = stage.token(0), next = stage.token(1);
@@ -45,6 +44,7 @@ __global__ void __launch_bounds__(kW* kWarp, kForwardBlocks<T, kV, kN, kW>)
       const bool active = kN > 1 || tokens > 0;
       const int after_next = stage.token(s + 2);
       stage.settle(slot);
+      if (add) stage.fetch_old(s, token);
       stage.fetch(slot ^ 1, s + 1, next);
 
       A dt[kTokens][kV], sum[kV] = {}, yt[kTokens][kV] = {};
@@ -146,6 +146,7 @@ __global__ void __launch_bounds__(kW* kWarp, kForwardBlocks<T, kV, kN, kW>)
         }
       }
 
+      if (add) stage.settle_old();
       const Pack<A, kV> skip = stage.parameter(1);
 #pragma unroll
       for (int k = 0; k < kTokens; k++) {
@@ -156,14 +157,14 @@ __global__ void __launch_bounds__(kW* kWarp, kForwardBlocks<T, kV, kN, kW>)
 #pragma unroll
         for (int v = 0; v < kV; v++) total[v] = mul_add(skip.v[v], widen(u.v[v]), yt[k][v]);
         if (add) {
-          const Pack<T, kV> old = stage.get(2, slot, k);
+          const Pack<T, kV> old = stage.get_old(k);
 #pragma unroll
           for (int v = 0; v < kV; v++) total[v] += widen(old.v[v]);
         }
         Pack<T, kV> result;
 #pragma unroll
         for (int v = 0; v < kV; v++) result.v[v] = narrow<T>(total[v]);
-        if (stage.here()) store_pack<T, kV>(stage.result(0, t, g.y_row()), result);
+        if (stage.here()) store_pack<T, kV>(stage.result(0, t), result);
       }
       token = next;
       next = after_next;
@@ -216,26 +217,24 @@ void forward(const Call& call) {
   call.require(out.dtype == call.in[0].dtype && out.shape == Shape{3, {g.batch, g.length, g.y_row()}},
                "y of its shape and dtype");
   call.require(kept.dtype == acc_dtype(out.dtype) &&
-                   kept.shape == Shape{4, {g.batch, g.chunks(), g.channels, g.states}},
+                   kept.shape == Shape{4, {g.batch, g.chunks, g.channels, g.states}},
                "states of their shape and dtype");
   T* y = out.as<T>();
   Acc<T>* states = kept.as<Acc<T>>();
   check_order(call, g.order, g.length);
 
   const bool aligned = aligned_to<16>(g.u) && aligned_to<16>(g.delta) && aligned_to<16>(y);
-  const bool meet = g.merge && g.groups > 1;
-  scan_cut(g, meet, sizeof(T) == 2, aligned);
+  scan_cut(g, g.merge && g.groups > 1, sizeof(T) == 2, aligned);
   if (g.blocks() == 0) return;
   const bool cut = g.segments > 1;
-  const int max_tiles = meet || g.states > kMaxStates<T> ? 3 : 2;
   Scratch<Acc<T>> starts(cut ? g.batch * g.segments * g.channels * g.states : 1);
   if (cut) scan_starts<T, false>(call, g, g.u, g.u_row(), starts.get());
   scan_launches(g, [&](const ScanArguments<T>& part) {
-    scan_variant<T>(part, [&](auto v, auto n, auto w) {
+    scan_variant<T, sizeof(T) == 8 ? 2 : 4>(part, [&](auto v, auto n, auto w) {
       constexpr int kV = decltype(v)::value, kN = decltype(n)::value, kW = decltype(w)::value;
-      const ScanLayout<T, kV, kN, kW, false> layout(max_tiles, part.count);
+      const ScanLayout<T, kV, kN, kW, false> layout(part.count, part.adds);
       QM_LAUNCH(call, (selective_scan_fwd_kernel<T, kV, kN, kW>), grid_of(part.blocks(), 1), kW * kWarp,
-                layout.bytes, part, max_tiles, cut ? starts.get() : nullptr, y, states);
+                layout.bytes, part, cut ? starts.get() : nullptr, y, states);
     });
   });
 }

@@ -1,5 +1,5 @@
 import { DepthwiseSilu, init, LayerNorm, type Linear, Module, parameter } from "../../nn/index.js";
-import { exp, groupedLinear, linear, neg, reshape, selectiveScan, slice } from "../../ops/index.js";
+import { exp, linear, neg, projectedScan, reshape } from "../../ops/index.js";
 import type { Tensor } from "../../tensor/tensor.js";
 import { dense, stateRates, stepBias } from "./initial.js";
 import { crossOrders } from "./partition.js";
@@ -30,8 +30,6 @@ export abstract class SS2D extends Module {
   in_proj: Linear;
   conv2d: DepthwiseSilu;
   out_proj: Linear;
-  protected readonly dtRank: number;
-  protected readonly stateSize: number;
 
   constructor(directions: number, { channels, innerChannels, stateSize, dtRank, convBias }: SS2DOptions) {
     super();
@@ -45,8 +43,6 @@ export abstract class SS2D extends Module {
     this.in_proj = dense(channels, innerChannels, false);
     this.conv2d = new DepthwiseSilu(innerChannels, { bias: convBias });
     this.out_proj = dense(innerChannels, channels, false);
-    this.dtRank = dtRank;
-    this.stateSize = stateSize;
   }
 
   /** [batch, height, width, channels] -> the same shape. `noise` is for blocks that choose. */
@@ -72,22 +68,11 @@ export abstract class SS2D extends Module {
       directions,
       rows,
     ]);
-    const { dtRank: rank, stateSize: states } = this;
-    const delta = groupedLinear(slice(projected, 3, 0, rank), this.dt_projs_weight);
-    return selectiveScan(
-      x,
-      reshape(delta, [batch, tokens, directions * inner]),
-      neg(exp(this.A_logs)),
-      slice(projected, 3, rank, rank + states),
-      slice(projected, 3, rank + states),
-      {
-        D: this.Ds,
-        deltaBias: reshape(this.dt_projs_bias, [directions * inner]),
-        deltaSoftplus: true,
-        order,
-        merge: true,
-      },
-    );
+    return projectedScan(x, projected, this.dt_projs_weight, neg(exp(this.A_logs)), {
+      D: this.Ds,
+      deltaBias: reshape(this.dt_projs_bias, [directions * inner]),
+      order,
+    });
   }
 }
 

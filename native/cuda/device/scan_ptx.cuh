@@ -39,7 +39,12 @@ __device__ __forceinline__ void copy_async4(void* shared, const void* global, bo
   asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(to), "l"(global), "r"(present ? 4 : 0)
                : "memory");
 }
-/// Waits for all copies that this thread has started.
+/// Ends a group of copies; waits for the groups before the last one; waits for all copies. Of this thread.
+__device__ __forceinline__ void copy_async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+__device__ __forceinline__ void copy_async_wait_but_last() { asm volatile("cp.async.wait_group 1;" ::: "memory"); }
 __device__ __forceinline__ void copy_async_wait() { asm volatile("cp.async.wait_all;" ::: "memory"); }
+
+/// Makes the compiler load again what it has loaded from shared memory: registers are dearer there.
+__device__ __forceinline__ void forget_loads() { asm volatile("" ::: "memory"); }
 
 }  // namespace qm::cuda

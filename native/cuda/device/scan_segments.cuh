@@ -27,11 +27,11 @@ __global__ void __launch_bounds__(kThreads)
   index /= state_blocks;
   const int segment = static_cast<int>(index % g.segments);
   const int64_t batch = index / g.segments;
-  const int group = channel / g.per_group();
+  const int group = channel / g.per_group;
   const int count = min(kN, g.states - n0);
 
   const T* delta = g.delta + batch * g.length * g.channels + channel;
-  x += batch * g.length * x_row + (x_row == g.channels ? channel : channel % g.per_group());
+  x += batch * g.length * x_row + (x_row == g.channels ? channel : channel % g.per_group);
   const int bc_row = g.groups * g.states;
   const T* bc = (kReverse ? g.c : g.b) + batch * g.length * bc_row + group * g.states + n0;
   const int32_t* line =
@@ -108,7 +108,7 @@ void scan_starts(const Call& call, const ScanArguments<T>& g, const T* x, int x_
     QM_LAUNCH(call, (selective_scan_summary_kernel<T, 1, kReverse>), grid_of(channels), kThreads, 0, g, x,
               x_row, starts, steps.get());
   } else {
-    constexpr int kN = kStateBlock<T>;
+    constexpr int kN = sizeof(T) == 8 ? 2 : 4;
     QM_LAUNCH(call, (selective_scan_summary_kernel<T, kN, kReverse>),
               grid_of(channels * ceil_div(g.states, kN)), kThreads, 0, g, x, x_row, starts, steps.get());
   }

@@ -7,8 +7,6 @@
 
 namespace qm::cuda {
 
-constexpr int kMaxTiles = 4, kMaxResults = 2;
-
 /// [batch, length, row]; row is the channels of all groups, or of one where groups share or merge.
 template <class T>
 struct ScanTensor {
@@ -17,15 +15,14 @@ struct ScanTensor {
 };
 
 /// What a block needs to know of the group in hand. In shared memory, because registers are short. Columns begin with the
-/// run's first channel at token 0 of the batch entry.
+/// run's first channel at token 0 of the batch entry; a row is the elements from token to token.
 template <class T>
 struct ScanGroup {
-  const T* column[kMaxTiles];
-  T* result[kMaxResults];
-  int row[kMaxTiles];  // elements from token to token
-  int tiles;           // to bring
-  int width;           // channels in the run
-  const T *b, *c;      // first state, at token 0
+  const T* column[3];
+  T* result[2];
+  int row[3], result_row[2];
+  int width;       // channels in the run
+  const T *b, *c;  // first state, at token 0
   int bc_row;
   int begin, end;  // scan positions of the block
   const int32_t* line;
@@ -34,7 +31,8 @@ struct ScanGroup {
 
 /// Shared memory of a block: offsets in bytes, multiples of 16. T and Acc<T> arrays, slowest dimension first:
 ///   group  ScanGroup
-///   tiles  T   [2 slots][tiles][kW][kTokens][kRun]
+///   tiles  T   [2 slots][u, delta, dy][kW][kTokens][kRun]   dy: backward
+///   old    T   [kW][kTokens][kRun]                          of the first result, where groups or launches add to it
 ///   raw    T   [2 slots][kW][kTokens][B, C][count]          B and C as they come (kN > 1)
 ///   bc     Acc [kW][kTokens][B, C][padded]                  zeros from `count` on
 ///   lanes  Acc [bias, D][kRun]
@@ -49,17 +47,18 @@ struct ScanLayout {
   static_assert(kN == 1 || kV == 1);
   static constexpr int kRun = kWarp * kV;
   static constexpr int kTile = kTokens * kRun;
+  static constexpr int kTiles = kBackward ? 3 : 2;
   static constexpr int kEnds = kBackward ? 3 : 2;
-  int max_tiles, count, padded;
-  int tiles, raw, bc, lanes, rates, carry, ends, sums, bytes;
+  int count, padded;
+  int tiles, old, raw, bc, lanes, rates, carry, ends, sums, bytes;
 
-  __host__ __device__ ScanLayout(int tiles_at_most, int states) {
+  __host__ __device__ ScanLayout(int states, bool adds) {
     constexpr int size = sizeof(Acc<T>), data_size = sizeof(T);
-    max_tiles = tiles_at_most;
     count = kN == 1 ? 1 : states;
     padded = (count + kN - 1) / kN * kN;
     tiles = (static_cast<int>(sizeof(ScanGroup<T>)) + 15) / 16 * 16;
-    raw = tiles + 2 * max_tiles * kW * kTile * data_size;
+    old = tiles + 2 * kTiles * kW * kTile * data_size;
+    raw = old + (adds ? kW * kTile * data_size : 0);
     bc = raw + (kN == 1 ? 0 : 2 * kW * kTokens * 2 * count * data_size);
     lanes = bc + kW * kTokens * 2 * padded * size;
     rates = lanes + 2 * kRun * size;
@@ -83,34 +82,36 @@ struct ScanStages {
   int lane, warp;
   T held = T(0.0f);  // an element of B or C on its way (kN == 1)
 
-  __device__ ScanStages(const ScanArguments<T>& arguments, int max_tiles, unsigned char* memory)
+  __device__ ScanStages(const ScanArguments<T>& arguments, unsigned char* memory)
       : g(arguments),
         shared(memory),
-        layout(max_tiles, arguments.count),
+        layout(arguments.count, arguments.adds),
         lane(threadIdx.x % kWarp),
         warp(threadIdx.x / kWarp) {}
 
-  /// Fills in what stays for a whole group. Tiles are u, delta and up to two more (null: none). `starts`: the first carries,
-  /// [batch, segments, channels, states], or null. Barriers before and after: the previous group is done with and its
-  /// results may be read, this one may begin.
-  __device__ void enter_group(const ScanPlace& place, int index, const A* starts, ScanTensor<const T> third,
-                              ScanTensor<const T> fourth, ScanTensor<T> result, ScanTensor<T> second_result) {
+  /// Fills in what stays for a whole group. `starts`: the first carries, [batch, segments, channels, states], or null. Barriers
+  /// before and after: the previous group is done with and its results may be read, this one may begin.
+  __device__ void enter_group(const ScanPlace& place, int index, const A* starts, ScanTensor<const T> dy,
+                              ScanTensor<T> result, ScanTensor<T> second_result) {
     __syncthreads();
-    const int run_first = place.run * kRun, first = index * g.per_group() + run_first;
+    const int run_first = place.run * kRun, first = index * g.per_group + run_first;
     if (threadIdx.x == 0) {
       ScanGroup<T>& to = group();
       const int64_t token = place.batch * g.length;
       const auto offset = [&](int row) { return token * row + (row == g.channels ? first : run_first); };
-      const ScanTensor<const T> tiles[kMaxTiles] = {{g.u, g.u_row()}, {g.delta, g.channels}, third, fourth};
+      const ScanTensor<const T> tiles[3] = {{g.u, g.u_row()}, {g.delta, g.channels}, dy};
+      const ScanTensor<T> results[2] = {result, second_result};
 #pragma unroll
-      for (int which = 0; which < kMaxTiles; which++) {
+      for (int which = 0; which < Layout::kTiles; which++) {
         to.column[which] = tiles[which].data + offset(tiles[which].row);
         to.row[which] = tiles[which].row;
       }
-      to.tiles = fourth.data ? 4 : third.data ? 3 : 2;
-      to.result[0] = result.data + offset(result.row);
-      to.result[1] = second_result.data + offset(second_result.row);
-      to.width = min(kRun, g.per_group() - run_first);
+#pragma unroll
+      for (int which = 0; which < (kBackward ? 2 : 1); which++) {
+        to.result[which] = results[which].data + offset(results[which].row);
+        to.result_row[which] = results[which].row;
+      }
+      to.width = min(kRun, g.per_group - run_first);
       to.bc_row = g.groups * g.states;
       to.b = g.b + token * to.bc_row + index * g.states + g.from;
       to.c = g.c + token * to.bc_row + index * g.states + g.from;
@@ -119,12 +120,12 @@ struct ScanStages {
       to.line = g.order.data
                     ? g.order.data + place.batch * g.order.batch_stride + index * g.order.group_stride
                     : nullptr;
-      const int64_t chunk = place.batch * g.chunks() + place.begin / g.chunk;
+      const int64_t chunk = place.batch * g.chunks + place.begin / g.chunk;
       to.first_state = (chunk * g.channels + first) * g.states + g.from;
     }
     const int64_t row = (place.batch * g.segments + place.segment) * g.channels;
     for (int i = threadIdx.x; i < kRun; i += kW * kWarp) {
-      const bool real = run_first + i < g.per_group();
+      const bool real = run_first + i < g.per_group;
       const int channel = first + i;
       at(layout.lanes)[i] = real && g.bias ? g.bias[channel] : A(0);
       at(layout.lanes)[kRun + i] = real && g.d && g.from == 0 ? g.d[channel] : A(0);
@@ -157,10 +158,11 @@ struct ScanStages {
     return line ? min(max(__ldg(line + position), 0), g.length - 1) : position;
   }
 
-  /// The lane's channels of the warp's k-th token.
+  /// The lane's channels of the warp's k-th token: of u (0), delta (1) or dy (2), or of the first result as it was.
   __device__ Pack<T, kV> get(int which, int slot, int k) const {
     return load_pack<T, kV>(tile(which, slot) + k * kRun + lane * kV);
   }
+  __device__ Pack<T, kV> get_old(int k) const { return load_pack<T, kV>(old_tile() + k * kRun + lane * kV); }
   /// B (0) or C (1) of a token, states from n on.
   __device__ Pack<A, kN> coefficient(int which, int k, int n) const {
     return load_pack<A, kN>(coefficients(k) + which * layout.padded + n);
@@ -184,19 +186,29 @@ struct ScanStages {
     return group().first_state + (static_cast<int64_t>(stage) * g.channels + lane * kV) * g.states + n;
   }
   /// The lane's channels of a result, at a token.
-  __device__ T* result(int which, int64_t token, int row) const {
-    return group().result[which] + token * row + lane * kV;
+  __device__ T* result(int which, int64_t token) const {
+    return group().result[which] + token * group().result_row[which] + lane * kV;
   }
   __device__ A* at(int offset) const { return reinterpret_cast<A*>(shared + offset); }
 
   /// Starts to bring a stage; `of_lane` is its token().
   __device__ void fetch(int slot, int stage, int of_lane) {
     const int n = tokens(stage);
-    if (kN == 1 && n <= 0) return;
+    if (kN == 1 && n <= 0) return copy_async_commit();
 #pragma unroll
-    for (int which = 0; which < (kBackward ? 4 : 3); which++)
-      if (which < group().tiles) fetch_tile(which, slot, n, of_lane);
+    for (int which = 0; which < Layout::kTiles; which++)
+      fetch_tile(tile(which, slot), group().column[which], group().row[which], n, of_lane);
     fetch_coefficients(slot, n, of_lane);
+    copy_async_commit();
+  }
+  /// Starts to bring what the first result holds; to be called before the fetch() of the stage after, and waited for after it.
+  __device__ void fetch_old(int stage, int of_lane) {
+    fetch_tile(old_tile(), group().result[0], group().result_row[0], tokens(stage), of_lane);
+    copy_async_commit();
+  }
+  __device__ void settle_old() {
+    copy_async_wait_but_last();
+    __syncwarp();
   }
 
   /// Waits for what fetch() brings, and makes it readable by the whole warp.
@@ -209,6 +221,7 @@ struct ScanStages {
       const T* const from = raw(slot);
 #pragma unroll
       for (int k = 0; k < kTokens; k++)
+#pragma unroll 1
         for (int i = lane; i < 2 * layout.padded; i += kWarp) {
           const int which = i >= layout.padded, n = i - which * layout.padded;
           coefficients(k)[i] = n < layout.count ? widen(from[(2 * k + which) * layout.count + n]) : A(0);
@@ -220,18 +233,17 @@ struct ScanStages {
  private:
   __device__ T* tile(int which, int slot) const {
     return reinterpret_cast<T*>(shared + layout.tiles) +
-           ((slot * layout.max_tiles + which) * kW + warp) * Layout::kTile;
+           ((slot * Layout::kTiles + which) * kW + warp) * Layout::kTile;
   }
+  __device__ T* old_tile() const { return reinterpret_cast<T*>(shared + layout.old) + warp * Layout::kTile; }
   __device__ T* raw(int slot) const {
     return reinterpret_cast<T*>(shared + layout.raw) + (slot * kW + warp) * kTokens * 2 * layout.count;
   }
   __device__ A* coefficients(int k) const { return at(layout.bc) + (warp * kTokens + k) * 2 * layout.padded; }
 
   /// Zeros where there is no token or channel.
-  __device__ void fetch_tile(int which, int slot, int n, int of_lane) {
-    T* const to = tile(which, slot);
-    const T* const from = group().column[which];
-    const int row = group().row[which], width = group().width;
+  __device__ void fetch_tile(T* to, const T* from, int row, int n, int of_lane) {
+    const int width = group().width;
     if (g.aligned) {
       constexpr int kRowWords = kRun / kPack<T>;
 #pragma unroll
@@ -242,10 +254,10 @@ struct ScanStages {
         copy_async16(to + k * kRun + i, present ? from + t * row + i : from, present);
       }
     } else {
-#pragma unroll
+#pragma unroll 1
       for (int k = 0; k < kTokens; k++) {
         const int64_t t = __shfl_sync(0xffffffffu, of_lane, k);
-#pragma unroll
+#pragma unroll 1
         for (int i = lane; i < kRun; i += kWarp)
           to[k * kRun + i] = k < n && i < width ? from[t * row + i] : T(0.0f);
       }
@@ -261,11 +273,12 @@ struct ScanStages {
     } else {
       T* const to = raw(slot);
       const int count = layout.count;
-#pragma unroll
+#pragma unroll 2
       for (int k = 0; k < kTokens; k++) {
         const int64_t first = static_cast<int64_t>(__shfl_sync(0xffffffffu, of_lane, k)) * bc_row;
         if (g.words) {
           const int row_words = count * static_cast<int>(sizeof(T)) / 4;
+#pragma unroll 1
           for (int i = lane; i < 2 * row_words; i += kWarp) {
             const bool is_c = i >= row_words;
             const char* const from = reinterpret_cast<const char*>((is_c ? c : b) + first);
@@ -273,6 +286,7 @@ struct ScanStages {
                         from + 4 * (is_c ? i - row_words : i), k < n);
           }
         } else {
+#pragma unroll 1
           for (int i = lane; i < 2 * count; i += kWarp)
             to[2 * k * count + i] = k < n ? (i < count ? b[first + i] : c[first + i - count]) : T(0.0f);
         }

@@ -231,6 +231,115 @@ const selectiveScan = row<[ScanOptions?]>({
   tolerance: { ofLargest: 16 },
   errors: scanErrors(),
 });
+/** [dt, B, C] = projected; steps are dt dtWeight^T of their group. */
+function projectedScanOf(inputs: readonly (NdArray | null)[]): NdArray {
+  const [u, projected, dtWeight, A, D, deltaBias, order] = inputs as NdArray[];
+  const [batch, length] = u.shape;
+  const [groups, channels, rank] = dtWeight.shape;
+  const states = A.shape[1];
+  const width = rank + 2 * states;
+  const at = (token: number, group: number, k: number) => projected.data[(token * groups + group) * width + k];
+  const delta = build([batch, length, groups * channels], (_, flat) => {
+    const [token, group, channel] = [
+      Math.floor(flat / (groups * channels)),
+      Math.floor((flat % (groups * channels)) / channels),
+      flat % channels,
+    ];
+    let sum = 0;
+    for (let r = 0; r < rank; r++)
+      sum += at(token, group, r) * dtWeight.data[(group * channels + channel) * rank + r];
+    return sum;
+  });
+  const part = (from: number) =>
+    build([batch, length, groups, states], (_, flat) =>
+      at(Math.floor(flat / (groups * states)), Math.floor(flat / states) % groups, from + (flat % states)),
+    );
+  const scan = { u, delta, A, B: part(rank), C: part(rank + states), D, deltaBias, order };
+  return scanForward(scan, { deltaSoftplus: true, merge: true });
+}
+function projectedInputs(
+  batch: number,
+  length: number,
+  channels: number,
+  groups: number,
+  states: number,
+  rank: number,
+): InputSpec[] {
+  const all = groups * channels;
+  const shuffled = new Random(length).permutation(length);
+  return [
+    { shape: [batch, length, channels] },
+    { shape: [batch, length, groups, rank + 2 * states] },
+    { shape: [groups, channels, rank] },
+    { shape: [all, states], domain: (random) => -random.between(0.1, 2) },
+    { shape: [all] },
+    { shape: [all], domain: (random) => random.between(-0.5, 0.5) },
+    { shape: [length], dtype: "int32", domain: (_, k) => shuffled[k] },
+  ];
+}
+const PROJECTED: readonly [number, number, number, number, number, number][] = [
+  [1, 1, 1, 1, 1, 1],
+  [1, 3, 2, 1, 2, 1],
+  [2, 4, 1, 2, 1, 2],
+  [1, 5, 2, 4, 1, 1],
+  [2, 33, 6, 2, 4, 3],
+  [1, 65, 8, 4, 1, 6],
+  [3, 49, 24, 2, 1, 2],
+  [1, 130, 33, 2, 17, 5],
+  [0, 4, 2, 1, 2, 1],
+  [1, 0, 2, 1, 2, 1],
+];
+const projectedScan = row<[]>({
+  op: "projectedScan",
+  reference: projectedScanOf,
+  args: ([u, projected, dtWeight, A, D, deltaBias, order]) => [u, projected, dtWeight, A, { D, deltaBias, order }],
+  cases: PROJECTED.flatMap((sizes) => [
+    { inputs: projectedInputs(...sizes) },
+    { inputs: without(projectedInputs(...sizes), 4, 5, 6) },
+  ]),
+  dtypes: FLOATS,
+  parameters: [2, 3, 4, 5],
+  // as selectiveScan; a wide projection of large values adds its own rounding
+  tolerance: { ofLargest: 32 },
+  errors: projectedErrors(),
+});
+function projectedErrors(): OpRow["errors"] {
+  const scan = (
+    change: Partial<Record<"u" | "projected" | "dtWeight" | "A", readonly number[]>>,
+    options?: ops.ProjectedScanOptions,
+  ) => {
+    const shapes = { u: [2, 5, 4], projected: [2, 5, 2, 8], dtWeight: [2, 4, 2], A: [8, 3], ...change };
+    return ops.projectedScan(
+      ops.ones(shapes.u),
+      ops.ones(shapes.projected),
+      ops.ones(shapes.dtWeight),
+      ops.ones(shapes.A),
+      options,
+    );
+  };
+  return [
+    { what: "u of rank 2", call: () => scan({ u: [5, 4] }), error: ShapeError },
+    { what: "a projection of other width", call: () => scan({ projected: [2, 5, 2, 7] }), error: ShapeError },
+    { what: "a projection of other groups", call: () => scan({ projected: [2, 5, 1, 8] }), error: ShapeError },
+    { what: "a matrix as dtWeight", call: () => scan({ dtWeight: [4, 2] }), error: ShapeError },
+    { what: "dtWeight of other channels", call: () => scan({ dtWeight: [2, 3, 2] }), error: ShapeError },
+    { what: "A of other channels", call: () => scan({ A: [4, 3] }), error: ShapeError },
+    { what: "D of another size", call: () => scan({}, { D: ops.ones([4]) }), error: ShapeError },
+    { what: "a bias of another size", call: () => scan({}, { deltaBias: ops.ones([4]) }), error: ShapeError },
+    {
+      what: "an order of another length",
+      call: () => scan({}, { order: ops.tensor([0, 1, 2, 3], { dtype: "int32" }) }),
+      error: ShapeError,
+    },
+    { what: "a floating order", call: () => scan({}, { order: ops.ones([5]) }), error: DTypeError },
+    {
+      what: "an order with a token twice",
+      call: () => scan({}, { order: ops.tensor([0, 1, 2, 3, 3], { dtype: "int32" }) }),
+      error: IndexError,
+    },
+    { what: "an unknown option", call: () => scan({}, { merge: true } as never), error: ArgumentError },
+  ];
+}
 function scanErrors(): OpRow["errors"] {
   const scan = (
     change: Partial<Record<"u" | "delta" | "A" | "B" | "C", readonly number[]>>,
@@ -465,5 +574,6 @@ export const model: OpRow[] = [
   quadRow("quadArrange"),
   quadRow("quadRestore"),
   selectiveScan,
+  projectedScan,
   gumbelSoftmax,
 ];

@@ -1,0 +1,76 @@
+"""
+Times of PyTorch calls in milliseconds. On the GPU: device events, L2 flushed before every repetition. On the CPU: the host's
+clock. Medians of 20 after 3 warm-ups; whole steps are the host's clock around a step and a wait, 15 after 5.
+"""
+
+import resource
+from collections.abc import Callable
+from functools import cache
+from time import perf_counter
+
+from need_torch import torch
+
+WARM_UP, REPETITIONS = 3, 20
+WARM_UP_STEPS, STEPS = 5, 15
+FLUSH_BYTES = 256 * 2**20
+QUEUE_CYCLES = 1_000_000  # about half a millisecond, in which the host gets ahead: Python's own time must not count
+
+Row = dict[str, object]
+
+
+def row(group: str, name: str, times: list[float], **more: object) -> Row:
+    """A row as bench/cuda writes it."""
+    at = torch.tensor(times, dtype=torch.float64).quantile(torch.tensor([0.5, 0.1, 0.9]).double())
+    return {"group": group, "name": name, **dict(zip(("ms", "p10", "p90"), at.tolist())), **more}
+
+
+def measure(group: str, name: str, fn: Callable[[], object], device: str, flops: int | None = None) -> Row:
+    for _ in range(WARM_UP):
+        fn()
+    times = on_gpu(fn) if device == "cuda" else [on_host(fn) for _ in range(REPETITIONS)]
+    return row(group, name, times, **({} if flops is None else {"flops": flops}))
+
+
+def on_host(fn: Callable[[], object]) -> float:
+    begin = perf_counter()
+    fn()
+    return 1000 * (perf_counter() - begin)
+
+
+@cache
+def flush_buffer() -> torch.Tensor:
+    return torch.empty(FLUSH_BYTES // 4, device="cuda")
+
+
+def on_gpu(fn: Callable[[], object]) -> list[float]:
+    events = []
+    for _ in range(REPETITIONS):
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        torch.cuda._sleep(QUEUE_CYCLES)
+        flush_buffer().zero_()
+        begin.record()
+        fn()
+        end.record()
+        events.append((begin, end))
+    torch.cuda.synchronize()
+    return [begin.elapsed_time(end) for begin, end in events]
+
+
+def measure_steps(group: str, name: str, step: Callable[[], object], device: str, images: int) -> Row:
+    """Whole steps one after the other; peakBytes is what was allocated at most, on the CPU resident in the process so far."""
+
+    def run() -> None:
+        step()
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    for _ in range(WARM_UP_STEPS):
+        run()
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    times = [on_host(run) for _ in range(STEPS)]
+    if device == "cuda":
+        peak = torch.cuda.max_memory_allocated()
+    else:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return row(group, name, times, images=images, peakBytes=peak)
