@@ -6,7 +6,7 @@ import sys
 try:
     import torch
 except ImportError:
-    sys.exit(f"bench/peers needs PyTorch 2.4 or later, which {sys.executable} lacks: pip install torch")
+    sys.exit(f"bench/peers needs PyTorch 2.4 or later (pip install torch), not in {sys.executable}")
 
 CPU_THREADS = 2
 
@@ -15,9 +15,9 @@ def prepare(device: str) -> str:
     """Settings for fair timings (full fp32, tuned convolutions); returns what is measured."""
     if device == "cpu":
         torch.set_num_threads(CPU_THREADS)
-        return f"CPU ({platform.machine()}, {torch.get_num_threads()} threads), PyTorch {torch.__version__}"
+        return f"CPU ({platform.machine()}, {CPU_THREADS} threads), PyTorch {torch.__version__}"
     if not torch.cuda.is_available():
-        sys.exit("bench/peers: --device cuda needs a CUDA device that this PyTorch can use; it sees none")
+        sys.exit("bench/peers: --device cuda needs a CUDA device, and this PyTorch sees none")
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.benchmark = True

@@ -1,4 +1,7 @@
-"""Norms, convolutions and elementwise calls as PyTorch computes them, channels last (cuDNN, oneDNN); rows of bench/cuda/layers.ts."""
+"""
+Norms, convolutions and elementwise calls as PyTorch computes them, channels last (cuDNN, oneDNN).
+Rows of bench/cuda/layers.ts, and the depthwise convolution without its SiLU.
+"""
 
 from collections.abc import Iterator
 
@@ -6,7 +9,7 @@ from need_torch import torch
 from timing import Row, measure
 from torch.nn import functional as F
 
-# Side, channels; and side, from, to. Those of bench/cuda/layers.ts, and of the CPU table of issue 4.
+# Side, channels; and side, from, to. Those of bench/cuda/layers.ts, and the CPU's of issue 4.
 CUDA_MAPS = [(56, 96), (56, 192), (28, 384), (14, 768), (7, 1536)]
 CUDA_CONVS = [(224, 3, 48), (112, 48, 96), (56, 96, 192), (28, 192, 384), (14, 384, 768)]
 CPU_MAPS = [(56, 48), (56, 192)]
@@ -21,23 +24,22 @@ def layer_rows(device: str) -> Iterator[Row]:
     for dtype in (torch.bfloat16, torch.float32) if cuda else (torch.float32,):
         for side, channels in CUDA_MAPS if cuda else CPU_MAPS:
             yield from map_case(batch, side, channels, dtype, device)
-        for side, inputs, outputs in CUDA_CONVS if cuda else CPU_CONVS:
-            yield from conv_case(batch, side, inputs, outputs, dtype, device)
+        for shape in CUDA_CONVS if cuda else CPU_CONVS:
+            yield from conv_case(batch, shape, dtype, device)
 
 
 def random(size: tuple[int, ...], dtype: torch.dtype, device: str) -> torch.Tensor:
-    """Four sizes are those of a map [batch, channels, height, width], whose channels come last in memory."""
+    """A map [batch, channels, height, width] has its channels last in memory."""
     x = (0.3 * torch.randn(size, device=device)).to(dtype)
     return x.contiguous(memory_format=torch.channels_last) if len(size) == 4 else x
 
 
 def conv_backward(dy, x, kernel, stride: int, groups: int, wanted: tuple[bool, bool]):
-    pair = [stride, stride]
-    mask = [*wanted, False]
-    return aten.convolution_backward(dy, x, kernel, None, pair, [1, 1], [1, 1], False, [0, 0], groups, mask)
+    shape = ([stride, stride], [1, 1], [1, 1], False, [0, 0], groups)  # padding, dilation: 1
+    return aten.convolution_backward(dy, x, kernel, None, *shape, [*wanted, False])
 
 
-def map_case(batch: int, side: int, channels: int, dtype: torch.dtype, device: str) -> Iterator[Row]:
+def map_case(batch: int, side: int, channels: int, dtype, device: str) -> Iterator[Row]:
     size = (batch, channels, side, side)
     x, dy = random(size, dtype, device), random(size, dtype, device)
     rows, drows = x.permute(0, 2, 3, 1), dy.permute(0, 2, 3, 1)
@@ -51,16 +53,10 @@ def map_case(batch: int, side: int, channels: int, dtype: torch.dtype, device: s
     def depthwise() -> torch.Tensor:
         return F.conv2d(x, kernel, padding=1, groups=channels)
 
-    norm = ([channels], weight, bias)
-    _, mean, rstd = aten.native_layer_norm(rows, *norm, 1e-5)
-    yield time("layer norm", lambda: F.layer_norm(rows, *norm))
-    all_three = [True, True, True]
-    yield time(
-        "  backward",
-        lambda: aten.native_layer_norm_backward(
-            drows, rows, [channels], mean, rstd, weight, bias, all_three
-        ),
-    )
+    _, mean, rstd = aten.native_layer_norm(rows, [channels], weight, bias, 1e-5)
+    saved = (rows, [channels], mean, rstd, weight, bias)
+    yield time("layer norm", lambda: F.layer_norm(rows, [channels], weight, bias))
+    yield time("  backward", lambda: aten.native_layer_norm_backward(drows, *saved, [True] * 3))
     before_silu = depthwise()
     yield time("depthwise 3x3 + silu", lambda: F.silu(depthwise()))
 
@@ -76,9 +72,8 @@ def map_case(batch: int, side: int, channels: int, dtype: torch.dtype, device: s
     yield time("bias gradient", lambda: drows.sum((0, 1, 2)))
 
 
-def conv_case(
-    batch: int, side: int, inputs: int, outputs: int, dtype: torch.dtype, device: str
-) -> Iterator[Row]:
+def conv_case(batch: int, shape: tuple[int, int, int], dtype, device: str) -> Iterator[Row]:
+    side, inputs, outputs = shape
     x = random((batch, inputs, side, side), dtype, device)
     dy = random((batch, outputs, side // 2, side // 2), dtype, device)
     kernel = random((outputs, inputs, 3, 3), dtype, device)
@@ -86,7 +81,8 @@ def conv_case(
     what = f"{inputs} -> {outputs} at {side} {str(dtype).removeprefix('torch.')}"
 
     def time(name: str, fn) -> Row:
-        return measure("layers", f"{name} {what}", fn, device, flops=2 * dy.numel() * inputs * 9)
+        flops = 2 * dy.numel() * inputs * 9
+        return measure("layers", f"{name} {what}", fn, device, flops)
 
     yield time("conv 3x3 / 2", lambda: F.conv2d(x, kernel, bias, stride=2, padding=1))
     yield time("  dx", lambda: conv_backward(dy, x, kernel, 2, 1, (True, False)))

@@ -1,4 +1,4 @@
-"""Y = X W^T, dX and dW as PyTorch computes them (cuBLAS, oneDNN), weights already in the type of the data."""
+"""Y = X W^T, dX and dW as PyTorch computes them (cuBLAS, oneDNN), all in one type."""
 
 from collections.abc import Iterator
 
@@ -6,7 +6,7 @@ from need_torch import torch
 from timing import Row, measure
 from torch.nn import functional as F
 
-# Rows (tokens), out, in: those of bench/cuda/products.ts, and of the CPU table of issue 4.
+# Rows (tokens), out, in: those of bench/cuda/products.ts, and the CPU's of issue 4.
 CUDA_SHAPES = [
     (401408, 192, 96),
     (401408, 384, 96),
@@ -55,7 +55,7 @@ def product_case(shape: tuple[int, int, int], dtype: torch.dtype, device: str) -
     what = f"{rows} x {out} x {inner} {str(dtype).removeprefix('torch.')}"
 
     def time(name: str, fn) -> Row:
-        return measure("products", f"{name} {what}", fn, device, flops=2 * rows * out * inner)
+        return measure("products", f"{name} {what}", fn, device, 2 * rows * out * inner)
 
     yield time("linear", lambda: F.linear(x, weight, bias))
     yield time("  dx", lambda: dy @ weight)

@@ -1,4 +1,7 @@
-"""The selective scan; rows of bench/cuda/scan.ts. Directions are built with flips and stacks, as the published code does."""
+"""
+The selective scan; rows of bench/cuda/scan.ts. What our kernel reads through an order and merges is
+here built with flips and stacks and summed, as the published code does.
+"""
 
 from collections.abc import Iterator
 
@@ -58,9 +61,11 @@ def scan_case(shape, dtype: torch.dtype, device: str, scan: Scan, merged: bool) 
     yield measure("scan", f"forward {what}", without_grad, device)
     y = forward()
     dy = random(*y.shape)
-    yield measure(
-        "scan", f"backward {what}", lambda: torch.autograd.grad(y, leaves, dy, retain_graph=True), device
-    )
+
+    def backward() -> tuple[torch.Tensor, ...]:
+        return torch.autograd.grad(y, leaves, dy, retain_graph=True)
+
+    yield measure("scan", f"backward {what}", backward, device)
 
 
 def all_directions(scan: Scan, groups: int, leaves: list[torch.Tensor]) -> torch.Tensor:

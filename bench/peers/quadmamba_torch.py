@@ -1,7 +1,8 @@
 """
-QuadMamba in plain PyTorch, the way the published code works: sequences are built with permutes, masks and flips, and handed
-to a selective scan. It stands for what users run today, and check.py holds it to the goldens. State-dict names are the
-published ones. Drop path, post-norm and the backbone's norms are left out: our benches do not time them.
+QuadMamba in plain PyTorch, the way the published code works: sequences are built with permutes,
+masks and flips, and handed to a selective scan. It stands for what users run today, and check.py
+holds it to the goldens. State-dict names are the published ones. Drop path, post-norm and the
+backbone's norms are left out: our benches do not time them.
 """
 
 from itertools import accumulate
@@ -46,15 +47,23 @@ def to_planes() -> Permute:
 
 
 class ScorePredictor(nn.Module):
-    """Log-probability that a token wants a fine reading: [batch, height, width, channels] -> [batch, height, width]."""
+    """[batch, height, width, channels] -> log-probability of a fine reading, without channels."""
 
     def __init__(self, channels: int, semantics: str):
         super().__init__()
         half, quarter = channels // 2, channels // 4
-        self.in_conv = nn.Sequential(nn.LayerNorm(channels), nn.Linear(channels, channels), nn.GELU())
+        self.in_conv = nn.Sequential(
+            nn.LayerNorm(channels),
+            nn.Linear(channels, channels),
+            nn.GELU(),
+        )
         self.out_conv = nn.Sequential(
-            *(nn.Linear(channels, half), nn.GELU(), nn.Linear(half, quarter), nn.GELU()),
-            *(nn.Linear(quarter, 2), nn.LogSoftmax(dim=-1)),
+            nn.Linear(channels, half),
+            nn.GELU(),
+            nn.Linear(half, quarter),
+            nn.GELU(),
+            nn.Linear(quarter, 2),
+            nn.LogSoftmax(dim=-1),
         )
         self.semantics = semantics
 
@@ -82,7 +91,8 @@ class SS2D(nn.Module):
         self.x_proj_weight = nn.Parameter(torch.empty(directions, sum(self.split), inner))
         self.dt_projs_weight = nn.Parameter(torch.empty(directions, inner, self.split[0]))
         self.dt_projs_bias = nn.Parameter(torch.empty(directions, inner))
-        self.A_logs = nn.Parameter(torch.arange(1.0, states + 1).log().repeat(directions * inner, 1))
+        rates = torch.arange(1.0, states + 1).log()
+        self.A_logs = nn.Parameter(rates.repeat(directions * inner, 1))
         self.Ds = nn.Parameter(torch.ones(directions * inner))
         self.out_norm = nn.LayerNorm(inner)
         self.out_proj = nn.Linear(inner, channels, bias=False)
@@ -114,7 +124,8 @@ class CrossScan(SS2D):
         ahead = torch.stack([x.flatten(2), x.transpose(2, 3).flatten(2)], dim=1)
         ys = self.scan_all(torch.cat([ahead, ahead.flip(-1)], dim=1))
         rows, columns = (ys[:, :2] + ys[:, 2:].flip(-1)).unbind(1)
-        return rows.unflatten(2, (height, width)) + columns.unflatten(2, (width, height)).transpose(2, 3)
+        columns = columns.unflatten(2, (width, height)).transpose(2, 3)
+        return rows.unflatten(2, (height, width)) + columns
 
 
 class QuadScan(SS2D):
@@ -163,7 +174,7 @@ class QuadScan(SS2D):
 
 
 def read(x: Tensor, sizes: tuple[int, ...], order: tuple[int, ...]) -> Tensor:
-    """[batch, channels, height, width] -> [batch, channels, length], the pixels' axes cut into sizes and read in order."""
+    """[batch, channels, length] of a map whose height and width are cut into these sizes."""
     return x.reshape(*x.shape[:2], *sizes).permute(0, 1, *(axis + 2 for axis in order)).flatten(2)
 
 
@@ -200,7 +211,8 @@ class Stage(nn.Module):
     def __init__(self, blocks: list[Block], channels: int, last: bool):
         super().__init__()
         self.blocks = nn.ModuleList(blocks)
-        down = (to_planes(), conv_down(channels, 2 * channels), to_rows(), nn.LayerNorm(2 * channels))
+        twice = 2 * channels
+        down = (to_planes(), conv_down(channels, twice), to_rows(), nn.LayerNorm(twice))
         self.downsample = nn.Sequential(*(() if last else down))
 
 
@@ -230,8 +242,14 @@ class QuadMamba(nn.Module):
         super().__init__()
         half = dims // 2
         self.patch_embed = nn.Sequential(
-            *(conv_down(in_channels, half), to_rows(), nn.LayerNorm(half), to_planes(), nn.GELU()),
-            *(conv_down(half, dims), to_rows(), nn.LayerNorm(dims)),
+            conv_down(in_channels, half),
+            to_rows(),
+            nn.LayerNorm(half),
+            to_planes(),
+            nn.GELU(),
+            conv_down(half, dims),
+            to_rows(),
+            nn.LayerNorm(dims),
         )
         first_blocks = accumulate(depths, initial=0)
 
@@ -255,7 +273,10 @@ class QuadMamba(nn.Module):
                     nn.init.zeros_(module.bias)
 
     def forward(self, images: Tensor, noise: list[Tensor] | None = None) -> Tensor:
-        """Logits of images [batch, channels, height, width]; noise [batch, 4] for each quad block instead of drawn noise."""
+        """
+        Logits of images [batch, channels, height, width].
+        noise: [batch, 4] for each quad block, added to its logits instead of drawn noise
+        """
         given = iter(noise or [])
         x = self.patch_embed(images)
         for stage in self.layers:

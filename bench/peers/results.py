@@ -1,4 +1,7 @@
-"""Prints rows, writes them as JSON, and sets them against the JSON of our own bench (npm run bench:cuda -- --json FILE)."""
+"""
+Prints rows, writes them as JSON, and sets them against the JSON of our own bench
+(npm run bench:cuda -- --json FILE).
+"""
 
 import json
 from collections.abc import Iterable
@@ -19,7 +22,7 @@ def show(r: Row) -> str:
 
 
 def named(rows: Iterable[Row]) -> dict[tuple, Row]:
-    """Rows by group, full name and images. An indented row ("  dx ...") belongs to the one above that is not."""
+    """Rows by group, full name and images. An indented one ("  dx ...") belongs to one above."""
     found, head = {}, ""
     for r in rows:
         indented = r["name"].startswith(" ")
@@ -29,7 +32,7 @@ def named(rows: Iterable[Row]) -> dict[tuple, Row]:
 
 
 def compare(ours: Iterable[Row], peers: Iterable[Row]) -> None:
-    """Ratios above 1 say that ours is faster. Our recorded steps (CUDA graphs) stand against PyTorch's plain ones."""
+    """Above 1: ours is faster. Our recorded steps (CUDA graphs) meet PyTorch's plain ones."""
     by_name = named(peers)
     print(f"\n  {'':<90} {'ours ms':>10} {'peer ms':>10} {'peer/ours':>10}")
     for (group, name, images), r in named(ours).items():

@@ -1,7 +1,7 @@
-// Selective scan for the CPU, forward and backward: a C++ extension for PyTorch as one would write it for a fair comparison.
-// Blocks of 16 channels of one group are turned into lanes, tile by tile of 64 steps, so that every loop over lanes is one of
-// vectors. Parallel over batch x blocks (forward) and batch x groups (backward: the channels of a group share dB and dC).
-// Shapes as in scans.py, all tensors contiguous.
+// Selective scan for the CPU, forward and backward: a C++ extension for PyTorch as one would write it for a
+// fair comparison. Blocks of 16 channels of one group are turned into lanes, tile by tile of 64 steps, so that
+// every loop over lanes is one of vectors. Parallel over batch x blocks (forward) and batch x groups (backward,
+// where the channels of a group share dB and dC). Shapes as in scans.py, all tensors contiguous.
 #include <ATen/Parallel.h>
 #include <torch/extension.h>
 
@@ -32,7 +32,7 @@ struct Inputs {
   const T *u, *delta, *A, *B, *C, *D, *bias;
 };
 
-// A block of channels of one sample and group: `row` counts channels of all samples, `line` states of all groups.
+// Channels of one sample and group. `row` counts channels over all samples, `line` states over all groups.
 struct Block {
   int64_t channel, row, line, lanes;
   Block(const Shape& s, int64_t group_of_sample, int64_t block)
@@ -81,8 +81,9 @@ void load_steps(const Shape& s, const Inputs<T>& in, const Block& b, int64_t sta
     }
 }
 
+// Writes y, or the states before every tile, [tiles][states][lanes]; null: not wanted.
 template <typename T>
-void forward_block(const Shape& s, const Inputs<T>& in, const Block& b, T* y) {
+void forward_block(const Shape& s, const Inputs<T>& in, const Block& b, T* y, T* starts) {
   Tile<T> x, raw, dt, out;
   Lanes<T> skip;
   load(in.D + b.channel, 1, b.lanes, skip);
@@ -90,6 +91,7 @@ void forward_block(const Shape& s, const Inputs<T>& in, const Block& b, T* y) {
   for (int64_t start = 0; start < s.length; start += kTile) {
     const int64_t steps = std::min(kTile, s.length - start);
     load_steps(s, in, b, start, steps, x, raw, dt);
+    if (starts) starts = std::copy(states.begin(), states.end(), starts);
     for (int64_t t = 0; t < steps; ++t)
       for (int64_t w = 0; w < kLanes; ++w) out[t][w] = skip[w] * x[t][w];
     for (int64_t n = 0; n < s.states; ++n) {
@@ -105,32 +107,8 @@ void forward_block(const Shape& s, const Inputs<T>& in, const Block& b, T* y) {
         }
       std::copy_n(h, kLanes, &states[n * kLanes]);
     }
-    store(out, s.length, steps, b.lanes, y + b.row * s.length + start);
+    if (y) store(out, s.length, steps, b.lanes, y + b.row * s.length + start);
   }
-}
-
-// The states before every tile, [tiles][states][lanes].
-template <typename T>
-std::vector<T> tile_starts(const Shape& s, const Inputs<T>& in, const Block& b) {
-  Tile<T> x, raw, dt;
-  const int64_t size = s.states * kLanes;
-  std::vector<T> starts((s.tiles() + 1) * size, T(0));
-  for (int64_t tile = 0; tile < s.tiles(); ++tile) {
-    const int64_t start = tile * kTile, steps = std::min(kTile, s.length - start);
-    load_steps(s, in, b, start, steps, x, raw, dt);
-    for (int64_t n = 0; n < s.states; ++n) {
-      const T* B = in.B + (b.line + n) * s.length + start;
-      Lanes<T> rate, h;
-      load(in.A + b.channel * s.states + n, s.states, b.lanes, rate);
-      std::copy_n(&starts[tile * size + n * kLanes], kLanes, h);
-      for (int64_t t = 0; t < steps; ++t)
-#pragma omp simd
-        for (int64_t w = 0; w < kLanes; ++w)
-          h[w] = std::exp(dt[t][w] * rate[w]) * h[w] + dt[t][w] * x[t][w] * B[t];
-      std::copy_n(h, kLanes, &starts[(tile + 1) * size + n * kLanes]);
-    }
-  }
-  return starts;
 }
 
 // dA [samples, channels, states], dD and dbias [samples, channels] are still to be summed over samples.
@@ -144,7 +122,8 @@ void backward_block(const Shape& s, const Inputs<T>& in, const Block& b, const T
   Tile<T> x, raw, dt, g, decay, h, du, ddt;
   Lanes<T> skip, sum_D{}, sum_bias{};
   load(in.D + b.channel, 1, b.lanes, skip);
-  const std::vector<T> starts = tile_starts(s, in, b);
+  std::vector<T> starts(s.tiles() * s.states * kLanes);
+  forward_block<T>(s, in, b, nullptr, starts.data());
   std::vector<T> carries(s.states * kLanes, T(0)), sums_A(s.states * kLanes, T(0));
   for (int64_t tile = s.tiles() - 1; tile >= 0; --tile) {
     const int64_t start = tile * kTile, steps = std::min(kTile, s.length - start);
@@ -221,7 +200,7 @@ Tensor forward(const Tensor& u, const Tensor& delta, const Tensor& A, const Tens
     scalar_t* out = y.data_ptr<scalar_t>();
     at::parallel_for(0, s.batch * s.groups * s.blocks(), 1, [&](int64_t begin, int64_t end) {
       for (int64_t k = begin; k < end; ++k)
-        forward_block(s, in, Block(s, k / s.blocks(), k % s.blocks()), out);
+        forward_block<scalar_t>(s, in, Block(s, k / s.blocks(), k % s.blocks()), out, nullptr);
     });
   });
   return y;

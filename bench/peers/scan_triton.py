@@ -1,11 +1,13 @@
 """
-Selective scan as Triton kernels of our own: what one would write for a fair comparison where the published CUDA kernels are
-not installed. One program owns one sample and a block of channels of one group, and walks the length tile by tile: loads
-along the length, a scan in registers inside the tile, the state carried on. Recurrences in float32.
+Selective scan as Triton kernels of our own: what one would write for a fair comparison where the
+published CUDA kernels are not installed. One program owns one sample and a block of channels of one
+group, and walks the length tile by tile: loads along the length, a scan in registers inside the
+tile, the state carried on. Recurrences in float32.
 
-Shapes as in scans.py. The forward keeps the state before every tile [batch, channels, tiles, states]; the backward recomputes
-the rest. dB and dC are summed over the blocks of a group with atomics, as the published kernels do; dA, dD and ddelta_bias
-are written for each sample and summed afterwards.
+Shapes as in scans.py. The forward keeps the state before every tile [batch, channels, tiles,
+states], and the backward recomputes the rest. dB and dC are summed over the blocks of a group with
+atomics, as the published kernels do; dA, dD and ddelta_bias are written for each sample and summed
+afterwards.
 """
 
 import triton
@@ -15,7 +17,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 MAX_TILE = 64
-ELEMENTS = 512  # channels x states x tile of a program: 4 for each of its 128 threads, which keeps them in registers
+ELEMENTS = 512  # channels x states x tile of a program: 4 for each of its 128 threads
 
 
 @triton.jit
@@ -68,8 +70,10 @@ def forward_kernel(
         if KEEP:
             tl.store(starts + (rows[:, None] * tiles + tile) * N + n[None, :], h, mask=in_cn)
         t = tile * TILE + tl.arange(0, TILE)
-        at, inside = rows[:, None] * length + t[None, :], in_c[:, None] & (t < length)[None, :]
-        at_n, inside_n = lines[:, None] * length + t[None, :], (n < N)[:, None] & (t < length)[None, :]
+        at = rows[:, None] * length + t[None, :]
+        inside = in_c[:, None] & (t < length)[None, :]
+        at_n = lines[:, None] * length + t[None, :]
+        inside_n = (n < N)[:, None] & (t < length)[None, :]
         x = tl.load(u + at, mask=inside, other=0.0).to(tl.float32)
         raw, dt = step_sizes(delta, at, inside, shift)
         b = tl.load(B + at_n, mask=inside_n, other=0.0).to(tl.float32)
@@ -85,7 +89,8 @@ def forward_kernel(
 
 @triton.jit
 def backward_kernel(
-    dy, u, delta, A, B, C, D, bias, starts, du, ddelta, dA, dB, dC, dD, dbias, per_group, length, tiles,
+    dy, u, delta, A, B, C, D, bias, starts, du, ddelta, dA, dB, dC, dD, dbias,
+    per_group, length, tiles,
     GROUPS: tl.constexpr, N: tl.constexpr, STATES: tl.constexpr,
     BLOCK: tl.constexpr, TILE: tl.constexpr,
 ):  # fmt: skip
@@ -107,8 +112,10 @@ def backward_kernel(
     for step in range(tiles):
         tile = tiles - 1 - step
         t = tile * TILE + tl.arange(0, TILE)
-        at, inside = rows[:, None] * length + t[None, :], in_c[:, None] & (t < length)[None, :]
-        at_n, inside_n = lines[:, None] * length + t[None, :], (n < N)[:, None] & (t < length)[None, :]
+        at = rows[:, None] * length + t[None, :]
+        inside = in_c[:, None] & (t < length)[None, :]
+        at_n = lines[:, None] * length + t[None, :]
+        inside_n = (n < N)[:, None] & (t < length)[None, :]
         x = tl.load(u + at, mask=inside, other=0.0).to(tl.float32)
         g = tl.load(dy + at, mask=inside, other=0.0).to(tl.float32)
         raw, dt = step_sizes(delta, at, inside, shift)

@@ -1,10 +1,12 @@
 """
-The selective scan that a PyTorch user has: the published CUDA kernels where they are installed, else a stand-in of our own
-(Triton on the GPU, C++ on the CPU), else a plain loop. All take
-    u, delta [batch, groups x channels, length], A [groups x channels, states], B, C [batch, groups, states, length],
-    D, delta_bias [groups x channels]
-and give y in the shape and type of u: h_t = exp(dt_t A) h_(t-1) + dt_t B_t u_t, y_t = <C_t, h_t> + D u_t, with
-dt = softplus(delta + delta_bias).
+The selective scan that a PyTorch user has: the published CUDA kernels where they are installed,
+else a stand-in of our own (Triton on the GPU, C++ on the CPU), else a plain loop. All take
+    u, delta       [batch, groups x channels, length]
+    A              [groups x channels, states]
+    B, C           [batch, groups, states, length]
+    D, delta_bias  [groups x channels]
+and give y in the shape and type of u: with dt = softplus(delta + delta_bias),
+    h_t = exp(dt_t A) h_(t-1) + dt_t B_t u_t,   y_t = <C_t, h_t> + D u_t.
 """
 
 from collections.abc import Callable
@@ -27,7 +29,7 @@ def choose_scan(device: str) -> tuple[str, Scan]:
         try:
             return make()
         except Exception as error:  # no package, no compiler: the next one serves
-            reasons.append(f"{make.__name__}: {str(error).splitlines()[0]}")
+            reasons.append(f"{make.__name__}: {(str(error) or repr(error)).splitlines()[0]}")
     return f"plain loop, NOT a fair peer ({'; '.join(reasons)})", plain_scan
 
 
@@ -88,7 +90,8 @@ def cpp_kernels():
 
     flags = ["-O3", "-march=native", "-ffast-math", "-fopenmp"]
     source = Path(__file__).with_name("scan.cpp")
-    return load("quadmamba_peer_scan", [str(source)], extra_cflags=flags, extra_ldflags=["-fopenmp"])
+    links = ["-fopenmp"]
+    return load("quadmamba_peer_scan", [str(source)], extra_cflags=flags, extra_ldflags=links)
 
 
 class CppScan(Function):

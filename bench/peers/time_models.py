@@ -1,11 +1,13 @@
 """
-Times training steps (forward, cross-entropy with smoothing, backward, clip, AdamW) and forward passes of QuadMamba in PyTorch.
-    python3 bench/peers/time_models.py [--device cuda|cpu] [--variants lite,small] [--precision bf16|fp32] [--batch N] [--size S]
-        [--channels C] [--classes K] [--json FILE] [--against OURS.json]
-The images lie on the device beforehand, whereas our own step copies them there: that is in PyTorch's favour.
+Times training steps (forward, cross-entropy with smoothing, backward, clip, AdamW) and forward
+passes of QuadMamba in PyTorch.
+    python3 bench/peers/time_models.py [--device cuda|cpu] [--variants lite,small]
+        [--precision bf16|fp32] [--batch N] [--size S] [--channels C] [--classes K]
+        [--json FILE] [--against OURS.json]
+The images lie on the device beforehand; our own step copies them there, so PyTorch gains by it.
 """
 
-import argparse
+from argparse import ArgumentParser, Namespace, RawTextHelpFormatter
 from collections.abc import Iterator
 
 from need_torch import prepare, torch
@@ -17,7 +19,7 @@ from torch import nn
 from torch.nn import functional as F
 
 
-def model_rows(variant: str, scan: Scan, options: argparse.Namespace) -> Iterator[Row]:
+def model_rows(variant: str, scan: Scan, options: Namespace) -> Iterator[Row]:
     device, precision, batch = options.device, options.precision, options.batch
     torch.manual_seed(0)
     sizes = {"in_channels": options.channels, "classes": options.classes}
@@ -42,17 +44,18 @@ def model_rows(variant: str, scan: Scan, options: argparse.Namespace) -> Iterato
 
     # The forward pass comes first, so that its peak does not count what training keeps.
     model.eval()
-    yield measure_steps("models", f"{variant} {precision} forward", forward, device, batch)
+    name = f"{variant} {precision}"
+    yield measure_steps("models", f"{name} forward", forward, device, batch)
     model.train()
-    yield measure_steps("models", f"{variant} {precision} training step", training_step, device, batch)
+    yield measure_steps("models", f"{name} training step", training_step, device, batch)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = ArgumentParser(description=__doc__, formatter_class=RawTextHelpFormatter)
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
-    parser.add_argument("--variants", help="default lite,tiny,small,base; lite on the CPU")
-    parser.add_argument("--precision", choices=["bf16", "fp32"], help="default bf16; fp32 on the CPU")
-    parser.add_argument("--batch", type=int, help="default 128; 8 on the CPU")
+    parser.add_argument("--variants", help="lite,tiny,small,base; on the CPU lite")
+    parser.add_argument("--precision", choices=["bf16", "fp32"], help="bf16; on the CPU fp32")
+    parser.add_argument("--batch", type=int, help="128; on the CPU 8")
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--channels", type=int, default=3)
     parser.add_argument("--classes", type=int, default=1000)

@@ -1,21 +1,22 @@
 """
 Times PyTorch's ops on the shapes of our benches.
-    python3 bench/peers/time_ops.py [scan] [products] [layers] [--device cuda|cpu] [--json FILE] [--against OURS.json]
+    python3 bench/peers/time_ops.py [scan] [products] [layers] [--device cuda|cpu]
+        [--json FILE] [--against OURS.json]
 All groups without a word.
 """
 
-import argparse
+from argparse import ArgumentParser, RawTextHelpFormatter
 
 from need_torch import prepare
 from ops_layers import layer_rows
 from ops_products import product_rows
 from ops_scan import scan_rows
 from results import finish, show
-from scans import choose_scan
+from scans import choose_scan, plain_scan
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = ArgumentParser(description=__doc__, formatter_class=RawTextHelpFormatter)
     parser.add_argument("groups", nargs="*", help="scan, products, layers")
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
     parser.add_argument("--json")
@@ -33,6 +34,8 @@ def main() -> None:
     for name in options.groups:
         if name not in groups:
             parser.error(f"no group {name}; there are {', '.join(groups)}")
+    if scan is plain_scan:
+        groups["scan"] = lambda: ()  # minutes a row, and no peer
     rows = []
     for name in options.groups or groups:
         print(f"\n{name}")

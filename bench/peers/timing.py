@@ -1,6 +1,7 @@
 """
-Times of PyTorch calls in milliseconds. On the GPU: device events, L2 flushed before every repetition. On the CPU: the host's
-clock. Medians of 20 after 3 warm-ups; whole steps are the host's clock around a step and a wait, 15 after 5.
+Times of PyTorch calls in milliseconds. On the GPU: device events, L2 flushed before every
+repetition. On the CPU: the host's clock. Medians of 20 after 3 warm-ups; whole steps are the host's
+clock around a step and a wait, 15 after 5.
 """
 
 import resource
@@ -13,25 +14,28 @@ from need_torch import torch
 WARM_UP, REPETITIONS = 3, 20
 WARM_UP_STEPS, STEPS = 5, 15
 FLUSH_BYTES = 256 * 2**20
-QUEUE_CYCLES = 1_000_000  # about half a millisecond, in which the host gets ahead: Python's own time must not count
+QUEUE_CYCLES = 1_000_000  # half a millisecond for the host to get ahead: only the device counts
 
 Row = dict[str, object]
+Call = Callable[[], object]
 
 
 def row(group: str, name: str, times: list[float], **more: object) -> Row:
     """A row as bench/cuda writes it."""
-    at = torch.tensor(times, dtype=torch.float64).quantile(torch.tensor([0.5, 0.1, 0.9]).double())
-    return {"group": group, "name": name, **dict(zip(("ms", "p10", "p90"), at.tolist())), **more}
+    ms, p10, p90 = (
+        torch.tensor(times, dtype=torch.float64).quantile(q).item() for q in (0.5, 0.1, 0.9)
+    )
+    return {"group": group, "name": name, "ms": ms, "p10": p10, "p90": p90, **more}
 
 
-def measure(group: str, name: str, fn: Callable[[], object], device: str, flops: int | None = None) -> Row:
+def measure(group: str, name: str, fn: Call, device: str, flops: int | None = None) -> Row:
     for _ in range(WARM_UP):
         fn()
     times = on_gpu(fn) if device == "cuda" else [on_host(fn) for _ in range(REPETITIONS)]
     return row(group, name, times, **({} if flops is None else {"flops": flops}))
 
 
-def on_host(fn: Callable[[], object]) -> float:
+def on_host(fn: Call) -> float:
     begin = perf_counter()
     fn()
     return 1000 * (perf_counter() - begin)
@@ -42,7 +46,7 @@ def flush_buffer() -> torch.Tensor:
     return torch.empty(FLUSH_BYTES // 4, device="cuda")
 
 
-def on_gpu(fn: Callable[[], object]) -> list[float]:
+def on_gpu(fn: Call) -> list[float]:
     events = []
     for _ in range(REPETITIONS):
         begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
@@ -56,8 +60,8 @@ def on_gpu(fn: Callable[[], object]) -> list[float]:
     return [begin.elapsed_time(end) for begin, end in events]
 
 
-def measure_steps(group: str, name: str, step: Callable[[], object], device: str, images: int) -> Row:
-    """Whole steps one after the other; peakBytes is what was allocated at most, on the CPU resident in the process so far."""
+def measure_steps(group: str, name: str, step: Call, device: str, images: int) -> Row:
+    """peakBytes: what was allocated at most; on the CPU, what the process ever held."""
 
     def run() -> None:
         step()

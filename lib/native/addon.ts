@@ -99,6 +99,8 @@ interface Addon {
   dropGraph(device: number, graph: number): void;
   recordEvent(device: number): number;
   millisecondsBetween(device: number, begin: number, end: number): number;
+  /** Launches a kernel that cannot run, for tests of how that is reported. */
+  badLaunch(device: number): void;
   beginProfile(device: number): void;
   endProfile(device: number): OpCost[];
   cudaInfo(): CudaInfo;

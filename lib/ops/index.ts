@@ -59,6 +59,7 @@ export { geluLinear, groupedLinear, linear, type MatmulOptions, matmul } from ".
 export { maxPool } from "./max_pool.js";
 export { type ProjectedScanOptions, projectedScan } from "./projected_scan.js";
 export { type QuadPlaces, quadArrange, quadRestore } from "./quad_choice.js";
+export { quadrantContext } from "./quadrant_context.js";
 export {
   type Axis,
   argmax,

@@ -71,6 +71,7 @@ const METHODS = [
   "dropout",
   "dropPath",
   "gumbelSoftmax",
+  "quadrantContext",
   "selectiveScan",
   "projectedScan",
 ] as const; // prettier-ignore

@@ -20,7 +20,12 @@ const FLAGS = { softplus: true, merge: true };
 function columns(x: Tensor, from: number, width: number): Tensor {
   const [batch, length, groups, all] = x.shape;
   const strides = [length * groups * all, groups * all, all, 1];
-  return launch("strided_read", [x], [{ ...x, shape: [batch, length, groups, width] }], [from, 4, ...strides])[0];
+  return launch(
+    "strided_read",
+    [x],
+    [{ ...x, shape: [batch, length, groups, width] }],
+    [from, 4, ...strides],
+  )[0];
 }
 
 const projectedScanOp = defineOp<{ rank: number }>({
@@ -32,7 +37,12 @@ const projectedScanOp = defineOp<{ rank: number }>({
     requireParameters(op, u, dtWeight, A, D, bias);
     const rule = (ok: boolean, what: string, expected: string, t: Tensor) => {
       if (!ok)
-        throw new ShapeError(op, `${what} has the wrong shape`, expected, `${show(t.shape)} (u ${show(u.shape)})`);
+        throw new ShapeError(
+          op,
+          `${what} has the wrong shape`,
+          expected,
+          `${show(t.shape)} (u ${show(u.shape)})`,
+        );
     };
     rule(u.rank === 3, "u", "[batch, length, channels]", u);
     rule(dtWeight.rank === 3, "dtWeight", "[groups, channels, rank]", dtWeight);
@@ -42,13 +52,24 @@ const projectedScanOp = defineOp<{ rank: number }>({
     rule(dtWeight.shape[1] === channels && groups >= 1, "dtWeight", `[groups, ${channels}, rank]`, dtWeight);
     rule(A.shape[0] === groups * channels && states >= 1, "A", `[${groups * channels}, states]`, A);
     const expected = [batch, length, groups, rank + 2 * states];
-    rule(sameShape(projected.shape, expected), "projected", `[batch, length, groups, rank + 2 states] = ${show(expected)}`, projected);
+    rule(
+      sameShape(projected.shape, expected),
+      "projected",
+      `[batch, length, groups, rank + 2 states] = ${show(expected)}`,
+      projected,
+    );
     for (const [what, t] of [
       ["D", D],
       ["deltaBias", bias],
     ] as const)
       if (t) rule(sameShape(t.shape, [groups * channels]), what, `[${groups * channels}]`, t);
-    if (order) rule(orderFits(order, batch, groups, length), "order", "[length], [batch, length] or [1 or batch, groups, length]", order);
+    if (order)
+      rule(
+        orderFits(order, batch, groups, length),
+        "order",
+        "[length], [batch, length] or [1 or batch, groups, length]",
+        order,
+      );
     return { shape: u.shape, dtype };
   },
   macs: ([u, , dtWeight, A]) => size(u.shape) * dtWeight.shape[0] * (dtWeight.shape[2] + 9 * A.shape[1] + 1),
@@ -56,14 +77,21 @@ const projectedScanOp = defineOp<{ rank: number }>({
     const [batch, length, channels] = u.shape;
     const [groups, states] = [dtWeight.shape[0], A.shape[1]];
     const dt = columns(projected, 0, rank);
-    const [delta] = launch("grouped_linear_fwd", [dt, dtWeight], [{ ...out, shape: [batch, length, groups, channels] }]);
+    const [delta] = launch(
+      "grouped_linear_fwd",
+      [dt, dtWeight],
+      [{ ...out, shape: [batch, length, groups, channels] }],
+    );
     const flat = alias(delta, "projectedScan", [batch, length, groups * channels]);
     const [B, C] = [columns(projected, rank, states), columns(projected, rank + states, states)];
     const [y, kept] = launchScan([u, flat, A, B, C, D, bias, order], FLAGS, out);
     return [y, dt, flat, B, C, kept];
   },
   saves: { inputs: [0, 2, 3, 4, 5, 6] },
-  backward: (dy, { inputs: [u, , dtWeight, A, D, bias, order], extras: [dt, delta, B, C, kept], specs, needs }) => {
+  backward: (
+    dy,
+    { inputs: [u, , dtWeight, A, D, bias, order], extras: [dt, delta, B, C, kept], specs, needs },
+  ) => {
     const [du, ddelta, dA, dB, dC, dD, dbias] = launchScanGradients(
       dy,
       [u, delta, A, B, C, D ?? null, bias ?? null, order ?? null],
@@ -74,9 +102,7 @@ const projectedScanOp = defineOp<{ rank: number }>({
     const grouped = alias(ddelta, "projectedScan", [batch, length, groups, u.shape[2]]);
     const [ddt] = launch("grouped_linear_bwd_x", [grouped, dtWeight], [dt]);
     const [dprojected] = launch("concat_fwd", [ddt, dB, dC], [specs[1] as TensorSpec], [3]);
-    const [dtWeightGradient] = needs[2]
-      ? launch("grouped_linear_bwd_w", [grouped, dt], [dtWeight])
-      : [null];
+    const [dtWeightGradient] = needs[2] ? launch("grouped_linear_bwd_w", [grouped, dt], [dtWeight]) : [null];
     return [du, dprojected, dtWeightGradient, dA, dD, dbias, null].map((g, k) => (needs[k] ? g : null));
   },
 });

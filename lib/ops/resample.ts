@@ -13,7 +13,7 @@ import { defineOp, launch, requireFloat } from "./define.js";
 /** For each output position, the input positions it is made of. */
 type Taps = readonly (readonly { from: number; weight: number }[])[];
 /** The taps of one direction, and what they are a function of: tables of one key are the same. */
-interface Direction {
+export interface Direction {
   key: string;
   /** Positions of the output and of the input. */
   out: number;
@@ -26,7 +26,7 @@ interface Tables {
 }
 
 /** Offsets, positions and weights of one direction, as the kernel takes them. */
-function csr({ key, taps }: Direction, device: Device): Tensor[] {
+export function csr({ key, taps }: Direction, device: Device): Tensor[] {
   return constants(`resample ${key}`, device, (): Constants => {
     const lists = taps();
     const offsets = new Int32Array(lists.length + 1);
@@ -38,7 +38,7 @@ function csr({ key, taps }: Direction, device: Device): Tensor[] {
   });
 }
 
-function transposed({ key, out, size, taps }: Direction): Direction {
+export function transposed({ key, out, size, taps }: Direction): Direction {
   return {
     key: `${key} transposed`,
     out: size,
@@ -131,6 +131,21 @@ export function avgPool(x: Tensor, options: PoolOptions): Tensor {
   return avgPoolOp(x, { rows: direction(0), columns: direction(1) });
 }
 
+/** Means over `out` cells of n positions; cell i covers floor(i n / out) to ceil((i + 1) n / out). */
+export function cells(n: number, out: number): Direction {
+  return {
+    key: `cells ${n} ${out}`,
+    out,
+    size: n,
+    taps: () =>
+      Array.from({ length: out }, (_, i) => {
+        const from = Math.floor((i * n) / out);
+        const count = Math.ceil(((i + 1) * n) / out) - from;
+        return Array.from({ length: count }, (_, j) => ({ from: from + j, weight: 1 / count }));
+      }),
+  };
+}
+
 const adaptiveAvgPoolOp = resampler("adaptiveAvgPool2d");
 /** Mean over the cells of a grid of the given size; cell i covers floor(i n / out) to ceil((i + 1) n / out). */
 export function adaptiveAvgPool2d(x: Tensor, size: number | [number, number]): Tensor {
@@ -138,20 +153,7 @@ export function adaptiveAvgPool2d(x: Tensor, size: number | [number, number]): T
   requireImages(op, x);
   const out = requireSize(op, size);
   requireNonEmpty(op, x);
-  const direction = (k: 0 | 1): Direction => {
-    const n = x.shape[k + 1];
-    return {
-      key: `cells ${n} ${out[k]}`,
-      out: out[k],
-      size: n,
-      taps: () =>
-        Array.from({ length: out[k] }, (_, i) => {
-          const from = Math.floor((i * n) / out[k]);
-          const count = Math.ceil(((i + 1) * n) / out[k]) - from;
-          return Array.from({ length: count }, (_, j) => ({ from: from + j, weight: 1 / count }));
-        }),
-    };
-  };
+  const direction = (k: 0 | 1) => cells(x.shape[k + 1], out[k]);
   return adaptiveAvgPoolOp(x, { rows: direction(0), columns: direction(1) });
 }
 
@@ -175,6 +177,27 @@ export interface InterpolateOptions {
   size: number | [number, number];
   mode?: "nearest" | "bilinear";
 }
+/** n positions stretched or shrunk to `out`. */
+export function stretched(n: number, out: number, mode: "nearest" | "bilinear"): Direction {
+  const tapsOf = (i: number): { from: number; weight: number }[] => {
+    if (mode === "nearest") return [{ from: Math.min(n - 1, Math.floor((i * n) / out)), weight: 1 }];
+    const source = Math.max(0, ((i + 0.5) * n) / out - 0.5);
+    const from = Math.min(n - 1, Math.floor(source));
+    const weight = source - from;
+    if (weight === 0 || from === n - 1) return [{ from, weight: 1 }];
+    return [
+      { from, weight: 1 - weight },
+      { from: from + 1, weight },
+    ];
+  };
+  return {
+    key: `${mode} ${n} ${out}`,
+    out,
+    size: n,
+    taps: () => Array.from({ length: out }, (_, i) => tapsOf(i)),
+  };
+}
+
 const interpolateOp = resampler("interpolate");
 /**
  * Images in another size. `nearest` (default): source floor(i n / out). `bilinear`: between pixel centres, source
@@ -187,25 +210,6 @@ export function interpolate(x: Tensor, options: InterpolateOptions): Tensor {
   const out = requireSize(op, options.size);
   const mode = requireOneOf(op, "mode", options.mode ?? "nearest", ["nearest", "bilinear"]);
   requireNonEmpty(op, x);
-  const direction = (k: 0 | 1): Direction => {
-    const n = x.shape[k + 1];
-    const tapsOf = (i: number): { from: number; weight: number }[] => {
-      if (mode === "nearest") return [{ from: Math.min(n - 1, Math.floor((i * n) / out[k])), weight: 1 }];
-      const source = Math.max(0, ((i + 0.5) * n) / out[k] - 0.5);
-      const from = Math.min(n - 1, Math.floor(source));
-      const weight = source - from;
-      if (weight === 0 || from === n - 1) return [{ from, weight: 1 }];
-      return [
-        { from, weight: 1 - weight },
-        { from: from + 1, weight },
-      ];
-    };
-    return {
-      key: `${mode} ${n} ${out[k]}`,
-      out: out[k],
-      size: n,
-      taps: () => Array.from({ length: out[k] }, (_, i) => tapsOf(i)),
-    };
-  };
+  const direction = (k: 0 | 1) => stretched(x.shape[k + 1], out[k], mode);
   return interpolateOp(x, { rows: direction(0), columns: direction(1) });
 }

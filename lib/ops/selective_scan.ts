@@ -67,7 +67,9 @@ export function launchScanGradients(
 /** The shapes of an order: shared, per sample, or per group as well. */
 export function orderFits(order: Tensor, batch: number, groups: number, length: number): boolean {
   const shape = show(order.shape);
-  return [[length], [batch, length], [1, groups, length], [batch, groups, length]].some((s) => show(s) === shape);
+  return [[length], [batch, length], [1, groups, length], [batch, groups, length]].some(
+    (s) => show(s) === shape,
+  );
 }
 
 const scanOp = defineOp<ScanFlags>({

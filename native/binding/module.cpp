@@ -175,6 +175,11 @@ Napi::Value milliseconds_between(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), b.milliseconds_between(integer(info, 1), integer(info, 2)));
 }
 
+Napi::Value bad_launch(const Napi::CallbackInfo& info) {
+  backend(device(number(info, 0))).bad_launch();
+  return info.Env().Undefined();
+}
+
 Napi::Value begin_profile(const Napi::CallbackInfo& info) {
   backend(device(number(info, 0))).begin_profile();
   return info.Env().Undefined();
@@ -276,6 +281,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   add("dropGraph", guarded<drop_graph>);
   add("recordEvent", guarded<record_event>);
   add("millisecondsBetween", guarded<milliseconds_between>);
+  add("badLaunch", guarded<bad_launch>);
   add("beginProfile", guarded<begin_profile>);
   add("endProfile", guarded<end_profile>);
   add("cudaInfo", guarded<cuda_info>);

@@ -48,24 +48,26 @@ class Backend {
   virtual void drop_graph(int64_t graph) { (void)graph; }
 
   /// A point in the order of work, and the time between two of them, which is waited for.
-  virtual int64_t record_event() { no_clock(); }
+  virtual int64_t record_event() { unsupported(); }
   virtual double milliseconds_between(int64_t begin, int64_t end) {
     (void)begin, (void)end;
-    no_clock();
+    unsupported();
   }
   /// Until end_profile, every call is timed; `costs` has a place for every row of ops.def.
-  virtual void begin_profile() { no_clock(); }
+  virtual void begin_profile() { unsupported(); }
+  /// Launches a kernel that cannot run, for tests of how that is reported.
+  virtual void bad_launch() { unsupported(); }
   virtual void end_profile(OpCost* costs) {
     (void)costs;
-    no_clock();
+    unsupported();
   }
 
  private:
   [[noreturn]] void no_capture() const {
     throw Error(ErrorKind::device, std::string("capture: the device ") + name() + " does not record graphs");
   }
-  [[noreturn]] void no_clock() const {
-    throw Error(ErrorKind::device, std::string("the device ") + name() + " has no clock of its own");
+  [[noreturn]] void unsupported() const {
+    throw Error(ErrorKind::device, std::string("the device ") + name() + " does not offer this");
   }
 };
 

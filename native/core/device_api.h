@@ -52,6 +52,7 @@ struct DeviceApi {
   bool (*milliseconds_between)(int64_t, int64_t, double*, DeviceFailure*);
   bool (*begin_profile)(DeviceFailure*);
   bool (*end_profile)(OpCost*, DeviceFailure*);
+  bool (*bad_launch)(DeviceFailure*);
 };
 
 }  // namespace qm

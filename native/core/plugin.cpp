@@ -52,6 +52,7 @@ class PluginBackend final : public Backend {
     attempt([&](DeviceFailure* f) { return api_.milliseconds_between(begin, end, &milliseconds, f); });
     return milliseconds;
   }
+  void bad_launch() override { attempt(api_.bad_launch); }
   void begin_profile() override { attempt(api_.begin_profile); }
   void end_profile(OpCost* costs) override {
     attempt([&](DeviceFailure* f) { return api_.end_profile(costs, f); });

@@ -26,8 +26,8 @@ void forward(const Call& call, const ConvShape& s, const TensorView& x, const Te
   using A = Acc<T>;
   const A* b = bias.present ? bias.as<const A>() : nullptr;
   if (slides(s, x)) {
-    const SlideShape cut = slide_shape(x, kForwardLane<T>, false);
-    QM_LAUNCH(call, (slide_fwd_kernel<T, kSilu>), grid_of(cut.blocks(), 1), cut.threads(kForwardLane<T>),
+    const SlideShape cut = slide_shape(x, kSlideLane<T>, false, kForwardWave, 2);
+    QM_LAUNCH(call, (slide_fwd_kernel<T, kSilu>), grid_of(cut.blocks(), 1), cut.threads(kSlideLane<T>),
               slide_fwd_shared<T>(cut), cut, x.as<const T>(), weight.as<const A>(), false, b, y.as<T>());
   } else {
     QM_LAUNCH(call, (plain_fwd_kernel<T, T, FinishForward<T, kSilu>>), grid_of(y.numel()), kThreads, 0, s,
@@ -66,11 +66,11 @@ void plain_bwd_w(const Call& call, const ConvShape& s, const From* dy, const T* 
 template <class T, bool kSilu>
 void slide_bwd(const Call& call, const T* dy, const TensorView& x, const Acc<T>* weight, const Acc<T>* bias,
                T* dx, Acc<T>* dweight, Acc<T>* dbias) {
-  const SlideShape cut = slide_shape(x, kBackwardLane<T>, kSilu);
-  const int64_t parts = cut.batch * cut.runs * cut.strips, size = (kSilu ? 10 : 9) * cut.channels;
+  const SlideShape cut = slide_shape(x, kSlideLane<T>, true, kBackwardWave, 5);
+  const int64_t parts = int64_t{cut.runs} * cut.strips, size = (kSilu ? 10 : 9) * cut.channels;
   Scratch<Acc<T>> partial(parts * size);
-  QM_LAUNCH(call, (slide_bwd_kernel<T, kSilu>), grid_of(cut.blocks(), 1), cut.threads(kBackwardLane<T>),
-            (slide_bwd_shared<T, kSilu>(cut)), cut, dy, x.as<const T>(), weight, bias, dx, partial.get());
+  QM_LAUNCH(call, (slide_bwd_kernel<T, kSilu>), grid_of(cut.blocks(), 1), cut.threads(kSlideLane<T>),
+            slide_bwd_shared<T>(cut), cut, dy, x.as<const T>(), weight, bias, dx, partial.get());
   sum_partials(call, partial.get(), parts, size, PlaceSums<Acc<T>>{dweight, dbias, cut.channels, 9});
 }
 
@@ -102,8 +102,8 @@ void depthwise_bwd_x(const Call& call, const ConvShape& s, const TensorView& dy,
     using T = decltype(zero);
     using A = Acc<T>;
     if (slides(s, dy)) {
-      const SlideShape cut = slide_shape(dy, kForwardLane<T>, false);
-      QM_LAUNCH(call, (slide_fwd_kernel<T, false>), grid_of(cut.blocks(), 1), cut.threads(kForwardLane<T>),
+      const SlideShape cut = slide_shape(dy, kSlideLane<T>, false, kForwardWave, 2);
+      QM_LAUNCH(call, (slide_fwd_kernel<T, false>), grid_of(cut.blocks(), 1), cut.threads(kSlideLane<T>),
                 slide_fwd_shared<T>(cut), cut, dy.as<const T>(), weight.as<const A>(), true,
                 static_cast<const A*>(nullptr), dx.as<T>());
     } else {

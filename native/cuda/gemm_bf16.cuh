@@ -2,7 +2,7 @@
 //
 // A block of 256 threads owns one panel of C, kWidth columns of one product and one piece of k, and walks
 // down its row tiles of 128, every `walkers`-th. Steps of 64 values of k form one sequence across tiles, and
-// copies run two steps ahead, so that the next tile arrives while this one is multiplied and stored. Where
+// copies run some steps ahead, so that the next tile arrives while this one is multiplied and stored. Where
 // B's panel fits, it stays in shared memory and only A streams. Sums run over k in ascending order; how rows
 // are dealt out to blocks changes no bit.
 //
@@ -15,9 +15,10 @@
 namespace qm::cuda {
 
 constexpr int kTileRows = 128;
+constexpr int kLeastAhead = 2, kMostAhead = 6;  // steps
 
 /// Eight warps share a tile as (8 / across) x across, each with its rows and columns in blocks of 16 x 8; a
-/// warpgroup's instruction gives every warp 16 rows of all columns. A product in flight needs one more stage.
+/// warpgroup's instruction gives every warp 16 rows of all columns, and one such product stays in flight.
 template <int width, bool warpgroup>
 struct Tile {
   static constexpr int kWidth = width;
@@ -27,7 +28,7 @@ struct Tile {
   static constexpr int kWarpColumns = width / kAcross;
   static constexpr int kRowBlocks = kWarpRows / 16;
   static constexpr int kColumnBlocks = kWarpColumns / 8;
-  static constexpr int kStages = warpgroup ? 4 : 3;
+  static constexpr int kInUse = warpgroup ? 2 : 1;  // stages that products may be reading
   static constexpr int kBlocks = width <= 48 ? 3 : (width <= 128 ? 2 : 1);  // of a multiprocessor
 };
 
@@ -51,7 +52,7 @@ struct Bf16Product {
   const float* bias;
   int64_t k_piece;       // a multiple of kDepth, or all
   int64_t piece_stride;  // in C
-  int n_tiles, pieces, walkers;
+  int n_tiles, pieces, walkers, stages;
   Batches batches;
 };
 
@@ -174,7 +175,7 @@ __device__ __forceinline__ void store_pairs(const Bf16Product<Out>& p, const Sum
                       sums[i][j][half * 2 + 1] + at.bias[j * 8 + pair + 1]};
         if constexpr (std::is_same_v<Out, float>) {
           if (p.wide_c) {
-            if (j * 8 < columns) store_pack(c + j * 8, Pack<float, 2>{{v[0], v[1]}});
+            if (j * 8 < columns) store_two(c + j * 8, v[0], v[1]);
             continue;
           }
         }
@@ -211,8 +212,7 @@ __device__ __forceinline__ void store_four(const float* const (&pairs)[4], const
       words[q] = pack_bf16(pairs[q][0] + bias[q][0], pairs[q][1] + bias[q][1]);
   }
   transpose_quad(words);
-  if (inside)
-    store_pack<uint32_t, 4>(reinterpret_cast<uint32_t*>(c), {{words[0], words[1], words[2], words[3]}});
+  if (inside) store_16_bytes(c, words);
 }
 
 template <class T, class F>
@@ -269,6 +269,23 @@ __device__ __forceinline__ void prefetch_h(const Bf16Product<Out>& p, int64_t c_
   }
 }
 
+/// The oldest of the steps under way has arrived.
+__device__ __forceinline__ void wait_step(int ahead) {
+  static_assert(kMostAhead == 6);
+  switch (ahead) {
+    case 2:
+      return wait_copies<1>();
+    case 3:
+      return wait_copies<2>();
+    case 4:
+      return wait_copies<3>();
+    case 5:
+      return wait_copies<4>();
+    default:
+      return wait_copies<5>();
+  }
+}
+
 template <class T, class F>
 __global__ void __launch_bounds__(kThreads, T::kBlocks)
     gemm_bf16_kernel(const Bf16Product<typename F::Out> p) {
@@ -295,7 +312,7 @@ __global__ void __launch_bounds__(kThreads, T::kBlocks)
 
   // shared memory: the stages (A, and B unless it stays), B's panel step by step, the bias
   const int stage_bytes = kBytesA + (p.resident ? 0 : kBytesB);
-  unsigned char* panel_b = shared + T::kStages * stage_bytes;
+  unsigned char* panel_b = shared + p.stages * stage_bytes;
   float* bias = reinterpret_cast<float*>(panel_b + (p.resident ? steps * kBytesB : 0));
   for (int j = threadIdx.x; j < T::kWidth; j += kThreads)
     bias[j] = p.bias && column + j < p.n ? p.bias[column + j] : 0.0f;
@@ -303,7 +320,8 @@ __global__ void __launch_bounds__(kThreads, T::kBlocks)
     for (int step = 0; step < steps; step++)
       copy_operand<T::kWidth, F::kBKRows>(panel_b + step * kBytesB, b, step, k_count);
 
-  // copies run ahead of the products by two steps, over tile borders
+  // copies run ahead of the products, over tile borders
+  const int ahead = p.stages - T::kInUse;
   const int row_tiles = static_cast<int>(ceil_div(p.m, kTileRows)), first = blockIdx.x / panels;
   int ahead_tile = first, ahead_step = 0, ahead_stage = 0;
   const auto copy_ahead = [&] {
@@ -316,12 +334,12 @@ __global__ void __launch_bounds__(kThreads, T::kBlocks)
         ahead_step = 0;
         ahead_tile += p.walkers;
       }
-      ahead_stage = ahead_stage + 1 == T::kStages ? 0 : ahead_stage + 1;
+      ahead_stage = ahead_stage + 1 == p.stages ? 0 : ahead_stage + 1;
     }
     commit_copies();
   };
 #pragma unroll 1
-  for (int i = 0; i < 2; i++) copy_ahead();
+  for (int i = 0; i < ahead; i++) copy_ahead();
 
   const int warp = threadIdx.x / kWarp;
   const int warp_row = warp / T::kAcross * T::kWarpRows, warp_column = warp % T::kAcross * T::kWarpColumns;
@@ -334,7 +352,7 @@ __global__ void __launch_bounds__(kThreads, T::kBlocks)
       unsigned char* tile_a = shared + stage_index * stage_bytes;
       unsigned char* tile_b = p.resident ? panel_b + step * kBytesB : tile_a + kBytesA;
       const int depth = step_depth(step, k_count);
-      wait_copies<1>();
+      wait_step(ahead);
       if constexpr (F::kFuse == Fuse::gelu_a) gelu_operand<kTileRows, F::kAKRows>(tile_a, depth);
       if constexpr (F::kFuse == Fuse::gelu_b) gelu_operand<T::kWidth, F::kBKRows>(tile_b, depth);
       if constexpr (T::kWarpgroup) publish_to_warpgroups();
@@ -355,7 +373,7 @@ __global__ void __launch_bounds__(kThreads, T::kBlocks)
           for (int k16 = 0; k16 * 16 < depth; k16++) multiply_by_warps<T, F>(sums, tile_a, tile_b, k16);
         }
       }
-      stage_index = stage_index + 1 == T::kStages ? 0 : stage_index + 1;
+      stage_index = stage_index + 1 == p.stages ? 0 : stage_index + 1;
     }
     if constexpr (T::kWarpgroup) finish_products(sums[0]);
     const Place<Out> at{p.c + c_offset, p.h + c_offset, int64_t{tile} * kTileRows + warp_row,

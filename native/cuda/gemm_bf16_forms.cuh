@@ -40,7 +40,7 @@ struct TilesOf<SumForm<fuse>> {
 
 template <class... Tiles>
 Plan plan_tiles(const Cut& cut, const DeviceKind& device, TileList<Tiles...>) {
-  const TileKind kinds[] = {{Tiles::kWidth, Tiles::kWarpgroup, Tiles::kStages, Tiles::kBlocks}...};
+  const TileKind kinds[] = {{Tiles::kWidth, Tiles::kWarpgroup, Tiles::kInUse, Tiles::kBlocks}...};
   return make_plan(cut, kinds, sizeof...(Tiles), device);
 }
 template <class F>

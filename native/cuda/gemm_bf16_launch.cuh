@@ -10,6 +10,7 @@ void launch_tile(const Call& call, const Plan& plan, Bf16Product<typename F::Out
   const int64_t walkers =
       walkers_of(ceil_div(p.m, kTileRows), panels, int64_t{plan.per_multiprocessor} * multiprocessors());
   p.resident = plan.resident;
+  p.stages = plan.stages;
   p.k_piece = plan.k_piece;
   p.pieces = static_cast<int>(plan.pieces);
   p.n_tiles = static_cast<int>(n_tiles);

@@ -27,17 +27,27 @@ bool estimate(const Cut& cut, const TileKind& kind, const DeviceKind& device, Pl
   const int64_t tiles = row_tiles * column_tiles * cut.batches * plan.pieces;
   const int64_t bytes_a = kTileRows * kRowBytes;
   const int64_t bytes_b = cut.b_k_rows ? round_up(kind.width, 64) * kRowBytes : kind.width * kRowBytes;
-  const auto shared = [&](bool resident) {
-    return kind.stages * (bytes_a + (resident ? 0 : bytes_b)) + (resident ? steps * bytes_b : 0) +
+  const auto shared = [&](bool resident, int stages) {
+    return stages * (bytes_a + (resident ? 0 : bytes_b)) + (resident ? steps * bytes_b : 0) +
            kind.width * int64_t{sizeof(float)};
   };
+  plan.stages = kind.in_use + kLeastAhead;
   // worth it when a block has several tiles for one load of B
   plan.resident = !cut.b_k_rows && plan.pieces == 1 && tiles >= 2 * kind.blocks * kMultiprocessors &&
-                  shared(true) <= device.shared_block;
-  plan.shared = shared(plan.resident);
+                  shared(true, plan.stages) <= device.shared_block;
+  plan.shared = shared(plan.resident, plan.stages);
   if (plan.shared > device.shared_block) return false;
   plan.per_multiprocessor =
       static_cast<int>(std::min<int64_t>(kind.blocks, device.shared_multiprocessor / (plan.shared + 1024)));
+  // more copies under way, as long as that costs no block its place
+  while (plan.stages < kind.in_use + kMostAhead) {
+    const int64_t more = shared(plan.resident, plan.stages + 1);
+    if (more > device.shared_block ||
+        device.shared_multiprocessor / (more + 1024) < plan.per_multiprocessor)
+      break;
+    plan.shared = more;
+    plan.stages++;
+  }
 
   const double m = static_cast<double>(cut.m), n = static_cast<double>(cut.n), k = static_cast<double>(cut.k);
   const double depth = std::min(static_cast<double>(plan.k_piece), k);

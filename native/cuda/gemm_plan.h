@@ -9,7 +9,7 @@ namespace qm::cuda {
 struct TileKind {
   int width;
   bool warpgroup;
-  int stages;
+  int in_use;  // stages that products may be reading
   int blocks;  // that share a multiprocessor, as far as registers allow
 };
 
@@ -29,6 +29,7 @@ struct Cut {
 struct Plan {
   int tile = -1;  // index of the kinds offered
   bool resident = false;
+  int stages = 0;
   int64_t k_piece = 0;
   int64_t pieces = 1;
   int64_t shared = 0;

@@ -121,7 +121,7 @@ void launch(const Call& call, const char* kernel_name, void (*kernel)(Params...)
   check_launch(call.op, kernel_name, grid, block, shared);
 }
 #define QM_LAUNCH(call, kernel, grid, block, shared, ...) \
-  ::qm::cuda::launch(call, #kernel, kernel, grid, block, shared, __VA_ARGS__)
+  ::qm::cuda::launch(call, #kernel, kernel, grid, block, shared, ##__VA_ARGS__)
 
 /// Blocks for n items of which each block takes `per_block`.
 inline dim3 grid_of(int64_t n, int64_t per_block = kThreads) {

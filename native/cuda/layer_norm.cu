@@ -3,13 +3,13 @@
 // registers. See RowWalk for what a thread owns of a row.
 #include "cuda/device/reduce.cuh"
 #include "cuda/device/rounded.cuh"
+#include "cuda/device/wide_pack.cuh"
 
 namespace qm::cuda {
 
 namespace {
 
 constexpr int kBackThreads = 128;
-constexpr int kAheadBytes = 48;  // of a row in a thread, up to which registers have room for the next row
 constexpr int kFinishThreads = 512;
 constexpr int kFinishColumns = 8;
 constexpr int64_t kPieceRows = 256;  // of dweight and dbias of long rows
@@ -61,68 +61,100 @@ __global__ void __launch_bounds__(kThreads)
   });
 }
 
-/// What backward reads of a row.
+/// What layer_norm_bwd_kernel holds in registers.
 template <class T, class Walk>
-struct BackwardRow {
-  Row<T, Walk> dy, x;
-  Acc<T> mean, rstd;
+struct Backward {
+  /// dweight, dbias, weight, centred x and g of each element of a thread, and the next row's dy and x
+  static constexpr int kWords =
+      Walk::kSteps * Walk::P * static_cast<int>(5 * sizeof(Acc<T>) + 2 * sizeof(T)) / 4;
+  /// whether all of that has room; else weights are read and values computed where they are needed
+  static constexpr bool kRoomy = kWords <= 144;
+  /// whether there is room for the next row at least
+  static constexpr bool kAhead =
+      Walk::kSteps * Walk::P * static_cast<int>(2 * sizeof(Acc<T>) + 4 * sizeof(T)) / 4 <= 192;
+  /// blocks for which a multiprocessor's registers have room
+  static constexpr int kBlocks = kWords <= 72 ? 5 : kWords <= 84 ? 4 : kRoomy ? 3 : 2;
+
+  /// A group's part of a row: zeros beyond its end, and of no row.
+  struct Row {
+    Kept<T, Walk::P> dy[Walk::kKept], x[Walk::kKept];
+    Acc<T> mean, rstd;
+  };
 };
 
-/// Of a bounded walk. A block owns `steps` * groups neighbouring rows, one per group and step; unless it is
-/// long, the next row is on its way while one is worked on. A thread sums dweight and dbias of its columns over its rows in
-/// registers; then the groups of a warp are added as a tree and the warps of the block in order, to
-/// partial [block][dweight, dbias][n].
+/// Of a bounded walk. A block owns `steps` * groups neighbouring rows, one per group and step; if there is
+/// room, the next row is on its way while one is worked on. A thread sums dweight and dbias of its columns over
+/// its rows in registers; then the groups of a warp are added as a tree and the warps of the block in order, to
+/// partial [block][dweight, dbias][n]. What stands beyond a row's end is zero, and is computed with.
 template <class T, class Walk>
-__global__ void __launch_bounds__(kBackThreads, Walk::kSteps* Walk::P * sizeof(T) <= kAheadBytes ? 3 : 2)
+__global__ void __launch_bounds__(kBackThreads, (Backward<T, Walk>::kBlocks))
     layer_norm_bwd_kernel(const T* __restrict__ dy, const T* __restrict__ x,
                           const Acc<T>* __restrict__ weight, const Acc<T>* __restrict__ mean,
                           const Acc<T>* __restrict__ rstd, T* __restrict__ dx, Acc<T>* __restrict__ partial,
                           int64_t rows, int64_t n, Acc<T> inverse, int steps) {
   using A = Acc<T>;
-  constexpr int P = Walk::P, kWidth = Walk::kWidth, kGroups = kBackThreads / kWidth;
-  constexpr bool kAhead = Walk::kSteps * P * sizeof(T) <= kAheadBytes;
-  Pack<A, P> dweight[Walk::kKept] = {}, dbias[Walk::kKept] = {};
-  const auto walk_of = [&](int64_t row) { return Walk{row < rows ? n : 0}; };
+  using Held = Backward<T, Walk>;
+  constexpr int P = Walk::P, kWidth = Walk::kWidth, kKept = Walk::kKept, kGroups = kBackThreads / kWidth;
+  constexpr bool kRoomy = Held::kRoomy, kAhead = Held::kAhead;
+  const Walk whole{n};
+  Pack<A, P> dweight[kKept] = {}, dbias[kKept] = {}, weights[kKept] = {};
+  if (kRoomy) whole.each([&](int k, int64_t i) { weights[k] = parameter<P>(weight, i, A{1}); });
   const auto fetch = [&](int64_t row) {
-    const Walk walk = walk_of(row);
+    typename Held::Row r = {};
     const bool live = row < rows;
-    return BackwardRow<T, Walk>{Row<T, Walk>(dy + row * n, walk), Row<T, Walk>(x + row * n, walk),
-                                live ? mean[row] : A{0}, live ? rstd[row] : A{0}};
+    Walk{live ? n : 0}.each([&](int k, int64_t i) {
+      r.dy[k] = load_kept<T, P>(dy + row * n + i);
+      r.x[k] = load_kept<T, P>(x + row * n + i);
+    });
+    r.mean = live ? mean[row] : A{0};
+    r.rstd = live ? rstd[row] : A{0};
+    return r;
   };
 
   int64_t row = blockIdx.x * int64_t{kGroups} * steps + threadIdx.x / kWidth;
-  BackwardRow<T, Walk> now = fetch(row);
+  typename Held::Row now = fetch(row);
   for (int step = 0; step < steps; step++, row += kGroups) {
     const bool more = step + 1 < steps;
-    BackwardRow<T, Walk> next = now;
+    typename Held::Row next = now;
     if (kAhead && more) next = fetch(row + kGroups);
-    const Walk walk = walk_of(row);
+    /// visit(k, i, d, centred, scaled d, scaled g) of every pack, where scaled is times rstd
+    const auto each_pack = [&](auto visit) {
+#pragma unroll
+      for (int k = 0; k < kKept; k++) {
+        const int i = (k * kWidth + Walk::rank()) * P;
+        if (!kRoomy && i >= n) continue;
+        const Pack<A, P> d = widen_kept<T, P>(now.dy[k]), v = widen_kept<T, P>(now.x[k]);
+        const Pack<A, P> w = kRoomy ? weights[k] : parameter<P>(weight, i, A{1});
+        Pack<A, P> centred, scaled, g;
+#pragma unroll
+        for (int l = 0; l < P; l++) {
+          centred.v[l] = v.v[l] - now.mean;
+          scaled.v[l] = d.v[l] * now.rstd;
+          g.v[l] = times(scaled.v[l], w.v[l]);  // rounded by itself: of one channel g - mean(g) is 0
+        }
+        visit(k, i, d, centred, scaled, g);
+      }
+    };
     A sum_g = 0, sum_gx = 0;
-    walk.each([&](int k, int64_t i) {
-      const Pack<T, P> d = now.dy.at(k, i), v = now.x.at(k, i);
-      const Pack<A, P> w = parameter<P>(weight, i, A{1});
+    each_pack([&](int k, int, const auto& d, const auto& centred, const auto& scaled, const auto& g) {
+      A pack_g = 0, pack_gx = 0;
 #pragma unroll
       for (int l = 0; l < P; l++) {
-        const A dyl = widen(d.v[l]), normal = (widen(v.v[l]) - now.mean) * now.rstd, g = dyl * w.v[l];
-        sum_g += g;
-        sum_gx += g * normal;
-        dweight[k].v[l] += dyl * normal;
-        dbias[k].v[l] += dyl;
+        pack_g += g.v[l];
+        pack_gx += g.v[l] * centred.v[l];
+        dweight[k].v[l] += scaled.v[l] * centred.v[l];
+        dbias[k].v[l] += d.v[l];
       }
+      sum_g += pack_g;
+      sum_gx += pack_gx;
     });
-    const A mean_g = walk.reduce(sum_g, Sum{}, A{0}) * inverse;
-    const A mean_gx = walk.reduce(sum_gx, Sum{}, A{0}) * inverse;
-    walk.each([&](int k, int64_t i) {
-      const Pack<T, P> d = now.dy.at(k, i), v = now.x.at(k, i);
-      const Pack<A, P> w = parameter<P>(weight, i, A{1});
-      Pack<T, P> r;
+    const A mean_g = whole.reduce(sum_g, Sum{}, A{0}) * inverse;
+    const A slope = whole.reduce(sum_gx, Sum{}, A{0}) * inverse * now.rstd * now.rstd;
+    each_pack([&](int, int i, const auto&, const auto& centred, const auto&, const auto& g) {
+      Pack<A, P> r;
 #pragma unroll
-      for (int l = 0; l < P; l++) {
-        const A normal = (widen(v.v[l]) - now.mean) * now.rstd;
-        // the product as it was summed: of one channel g - mean(g) is 0
-        r.v[l] = narrow<T>((times(widen(d.v[l]), w.v[l]) - mean_g - normal * mean_gx) * now.rstd);
-      }
-      store_pack(dx + row * n + i, r);
+      for (int l = 0; l < P; l++) r.v[l] = (g.v[l] - mean_g) - centred.v[l] * slope;
+      if (row < rows && i < n) store_narrow<T, P>(dx + row * n + i, r);
     });
     if (kAhead)
       now = next;
@@ -280,11 +312,10 @@ A inverse_of(int64_t n) {
   return static_cast<A>(n > 0 ? 1.0 / static_cast<double>(n) : 0.0);
 }
 
-/// Steps of the rows' groups in a block of layer_norm_bwd_kernel: enough to be worth its sums, few enough to
-/// fill the device and for sums in registers to stay exact.
-int backward_steps(int64_t rows, int64_t groups) {
-  constexpr int64_t kBlocks = 528;
-  return static_cast<int>(std::clamp<int64_t>(ceil_div(rows, groups * kBlocks), 4, 64));
+/// Steps of the rows' groups in a block of layer_norm_bwd_kernel, when `resident` blocks fit on a
+/// multiprocessor: for one wave on the 132 of an H100, few enough for sums in registers to stay exact.
+int backward_steps(int64_t rows, int64_t groups, int resident) {
+  return static_cast<int>(std::clamp<int64_t>(ceil_div(rows, groups * 132 * resident), 2, 64));
 }
 
 template <class T>
@@ -316,7 +347,7 @@ void backward(const Call& call, int64_t rows, int64_t n) {
     using Walk = decltype(kind);
     if constexpr (Walk::kSteps > 0) {
       constexpr int64_t groups = kBackThreads / Walk::kWidth;
-      const int steps = backward_steps(rows, groups);
+      const int steps = backward_steps(rows, groups, Backward<T, Walk>::kBlocks);
       const int64_t blocks = ceil_div(rows, groups * steps);
       Scratch<A> partial(blocks * 2 * n);
       QM_LAUNCH(call, (layer_norm_bwd_kernel<T, Walk>), grid_of(blocks, 1), kBackThreads, 0, dy, x, weight,

@@ -1,5 +1,7 @@
 // The caching allocator, and copies from the host. All work is on one stream, so a released buffer can be
-// handed out again at once: what runs later comes later.
+// handed out again at once: what runs later comes later. With QUADMAMBA_CUDA_CACHE=0 every buffer is one of the
+// driver's, of its exact size, so that compute-sanitizer sees where it ends.
+#include <cstdlib>
 #include <cstring>
 #include <map>
 #include <mutex>
@@ -76,6 +78,14 @@ Block* new_segment(Memory& m, size_t bytes) {
   return new Block{static_cast<char*>(data), size, true, m.pool, nullptr, nullptr};
 }
 
+bool caching() {
+  static const bool on = [] {
+    const char* asked = std::getenv("QUADMAMBA_CUDA_CACHE");
+    return !asked || std::strcmp(asked, "0") != 0;
+  }();
+  return on;
+}
+
 /// Pinned memory in a ring: a slot is used again when its copy has been read.
 struct Staging {
   static constexpr int kSlots = 16;
@@ -93,6 +103,12 @@ Staging& staging() {
 }  // namespace
 
 void* allocate(size_t bytes) {
+  if (!caching()) {
+    void* data = nullptr;
+    if (cudaMalloc(&data, bytes ? bytes : 1) == cudaSuccess) return data;
+    cudaGetLastError();
+    return nullptr;
+  }
   Memory& m = memory();
   std::lock_guard<std::mutex> lock(m.mutex);
   const size_t wanted = bytes == 0 ? kAlignment : (bytes + kAlignment - 1) / kAlignment * kAlignment;
@@ -125,6 +141,10 @@ void* allocate(size_t bytes) {
 
 void release(void* data, size_t) {
   if (!data) return;
+  if (!caching()) {
+    cudaFree(data);  // waits for the work that uses it
+    return;
+  }
   Memory& m = memory();
   std::lock_guard<std::mutex> lock(m.mutex);
   const auto it = m.used.find(data);

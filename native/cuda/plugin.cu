@@ -65,6 +65,15 @@ void wait() {
   if (found.kind != 0) throw_fault(found);
 }
 
+__global__ void planted_kernel() {}
+
+/// No device has blocks of 4096 threads.
+void bad_launch() {
+  const Attrs none("", nullptr, 0);
+  const Call call{"bad_launch", nullptr, 0, nullptr, 0, none, -1};
+  QM_LAUNCH(call, planted_kernel, dim3(1), dim3(4096), 0);
+}
+
 void refuse_in_capture(const char* what) {
   if (capturing())
     throw Error(ErrorKind::argument, std::string("capture: ") + what + " cannot be part of a recorded step");
@@ -138,6 +147,7 @@ const DeviceApi kApi = {
     },
     [](DeviceFailure* failure) { return guarded(failure, [] { begin_profile(); }); },
     [](OpCost* costs, DeviceFailure* failure) { return guarded(failure, [&] { end_profile(costs); }); },
+    [](DeviceFailure* failure) { return guarded(failure, [] { bad_launch(); }); },
 };
 
 }  // namespace

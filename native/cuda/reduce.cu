@@ -7,6 +7,7 @@
 // order that depends on the sizes only.
 #include "cuda/device/formulas.cuh"
 #include "cuda/device/reduce.cuh"
+#include "cuda/device/wide_pack.cuh"
 
 namespace qm::cuda {
 
@@ -14,8 +15,10 @@ namespace {
 
 constexpr int64_t kShortRow = 8, kShortColumn = 32;  // n up to which one thread does all of it
 constexpr int64_t kBlocks = 2048;                    // aimed at by pieces: several times what a device holds
+constexpr int64_t kColumnBlocks = 528;               // of columns: one wave, 4 on each of an H100's 132
 constexpr int64_t kRowPiece = 16384;                 // elements of a row that are worth a block
-constexpr int kColumnPiece = 16;                     // rows per thread that are worth a block
+constexpr int kColumnRows = 8;                       // that a thread adds at a time
+constexpr int kColumnPiece = 2;                      // times as many are worth a block
 constexpr int kMergeThreads = 512;
 
 template <class T>
@@ -58,6 +61,15 @@ struct SumOf {
     } else {
       s += static_cast<double>(tree_sum<N>([&](int k) { return widen(v[k]); }));
     }
+  }
+  /// As add, of P neighbouring columns.
+  template <int N, int P>
+  __device__ void add_packs(State (&s)[P], const Kept<T, P> (&v)[N], int64_t, int64_t) const {
+    Pack<Acc<T>, P> sums[N];
+#pragma unroll
+    for (int k = 0; k < N; k++) sums[k] = widen_kept<T, P>(v[k]);
+#pragma unroll
+    for (int c = 0; c < P; c++) s[c] += static_cast<double>(tree_sum<N>([&](int k) { return sums[k].v[c]; }));
   }
   template <int N>
   __device__ void store(int64_t at, const State (&s)[N]) const {
@@ -250,15 +262,35 @@ __device__ __forceinline__ void merge_columns(const Op& op, State (&s)[P], int l
   }
 }
 
+/// Adds N rows `stride` elements apart, which stand at first, first + step, ... along n, to the states of P
+/// neighbouring columns.
+template <int N, class Op, int P>
+__device__ __forceinline__ void add_rows(const Op& op, typename Op::State (&s)[P],
+                                         const typename Op::In* from, int64_t stride, int64_t first,
+                                         int64_t step) {
+  using T = typename Op::In;
+  if constexpr (Op::kPacks) {
+    Kept<T, P> v[N];
+#pragma unroll
+    for (int u = 0; u < N; u++) v[u] = load_kept<T, P>(from + u * stride);
+    op.add_packs(s, v, first, step);
+  } else {
+    static_assert(P == 1, "packs of an operation that has none");
+    T v[N];
+#pragma unroll
+    for (int u = 0; u < N; u++) v[u] = from[u * stride];
+    op.add(s[0], v, first, step);
+  }
+}
+
 /// A block owns `lanes` packs of columns and a piece of n; a thread one pack of columns and every so many rows
-/// of the piece, kUnroll of which it adds at a time. Blocks that read the same rows are neighbours. partial, if
+/// of the piece, kColumnRows of which it adds at a time. Blocks that read the same rows are neighbours. partial, if
 /// there are several pieces: [outer][piece][inner].
 template <class Op, int P>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, kColumnBlocks / 132)
     columns_kernel(const typename Op::In* __restrict__ x, Op op, typename Op::State* __restrict__ partial,
                    int64_t n, int64_t inner, int lanes, int64_t tiles, int64_t pieces, int64_t piece) {
   using T = typename Op::In;
-  constexpr int kUnroll = 8;
   const int64_t tile = blockIdx.x % tiles, task = blockIdx.x / tiles;  // task = outer * pieces + piece
   const int64_t begin = task % pieces * piece, end = std::min(n, begin + piece);
   const int first = threadIdx.x / lanes, step = kThreads / lanes;
@@ -269,26 +301,9 @@ __global__ void __launch_bounds__(kThreads)
   for (int c = 0; c < P; c++) s[c] = op.empty();
   if (column < inner) {
     int64_t r = begin + first;
-    for (; r + (kUnroll - 1) * step < end; r += kUnroll * step) {
-      Pack<T, P> v[kUnroll];
-#pragma unroll
-      for (int u = 0; u < kUnroll; u++) v[u] = load_pack<T, P>(from + (r + u * step) * inner);
-#pragma unroll
-      for (int c = 0; c < P; c++) {
-        T run[kUnroll];
-#pragma unroll
-        for (int u = 0; u < kUnroll; u++) run[u] = v[u].v[c];
-        op.add(s[c], run, r, step);
-      }
-    }
-    for (; r < end; r += step) {
-      const Pack<T, P> v = load_pack<T, P>(from + r * inner);
-#pragma unroll
-      for (int c = 0; c < P; c++) {
-        const T one[1] = {v.v[c]};
-        op.add(s[c], one, r, step);
-      }
-    }
+    for (; r + (kColumnRows - 1) * step < end; r += kColumnRows * step)
+      add_rows<kColumnRows>(op, s, from + r * inner, step * inner, r, step);
+    for (; r < end; r += step) add_rows<1>(op, s, from + r * inner, step * inner, r, step);
   }
   merge_columns<P, kThreads>(op, s, lanes);
   if (first != 0 || column >= inner) return;
@@ -344,12 +359,20 @@ int lanes_for(int64_t packs, int most) {
   return lanes;
 }
 
+/// As lanes_for a warp; fewer, down to `least`, if then fewer of the last tile stand beyond the columns.
+int even_lanes(int64_t packs, int least) {
+  int best = lanes_for(packs, kWarp);
+  for (int lanes = best / 2; lanes >= least; lanes /= 2)
+    if (ceil_div(packs, lanes) * lanes < ceil_div(packs, best) * best) best = lanes;
+  return best;
+}
+
 /// How n is cut: the size of a piece, a multiple of `unit`, and their number.
 struct Cut {
   int64_t piece, pieces;
 };
-Cut cut(int64_t n, int64_t tasks, int64_t worth, int64_t unit) {
-  const int64_t wanted = std::min(ceil_div(kBlocks, tasks), ceil_div(n, worth));
+Cut cut(int64_t n, int64_t tasks, int64_t blocks, int64_t worth, int64_t unit) {
+  const int64_t wanted = std::min(std::max<int64_t>(1, blocks / tasks), ceil_div(n, worth));
   const int64_t piece = ceil_div(ceil_div(n, wanted), unit) * unit;
   return {piece, ceil_div(n, piece)};
 }
@@ -388,7 +411,7 @@ class Plan {
   void run_rows() const {
     if (d_.n <= 128) return run_whole_rows<8, P>();
     if (d_.n <= 4096) return run_whole_rows<kWarp, P>();
-    const Cut c = cut(d_.n, d_.outer, kRowPiece, 4096);
+    const Cut c = cut(d_.n, d_.outer, kBlocks, kRowPiece, 4096);
     const Scratch<State> partial(c.pieces > 1 ? d_.outer * c.pieces : 0);
     QM_LAUNCH(call_, (rows_kernel<Op, kThreads, P>), grid_of(d_.outer * c.pieces, 1), kThreads, 0, x_, op_,
               c.pieces > 1 ? partial.get() : nullptr, d_.outer, d_.n, c.pieces, c.piece);
@@ -403,9 +426,10 @@ class Plan {
 
   template <int P>
   void run_columns() const {
-    const int lanes = lanes_for(d_.inner / P, kWarp);
-    const int64_t tiles = ceil_div(d_.inner / P, lanes), step = kThreads / lanes;
-    const Cut c = cut(d_.n, d_.outer * tiles, step * kColumnPiece, step);
+    constexpr int kLine = 128 / static_cast<int>(P * sizeof(T));  // threads to a line of the cache
+    const int lanes = even_lanes(d_.inner / P, kLine);
+    const int64_t tiles = ceil_div(d_.inner / P, lanes), unit = kThreads / lanes * kColumnRows;
+    const Cut c = cut(d_.n, d_.outer * tiles, kColumnBlocks, unit * kColumnPiece, unit);
     const Scratch<State> partial(c.pieces > 1 ? d_.outer * c.pieces * d_.inner : 0);
     QM_LAUNCH(call_, (columns_kernel<Op, P>), grid_of(d_.outer * c.pieces * tiles, 1), kThreads, 0, x_, op_,
               c.pieces > 1 ? partial.get() : nullptr, d_.n, d_.inner, lanes, tiles, c.pieces, c.piece);

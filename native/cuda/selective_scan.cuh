@@ -83,9 +83,9 @@ ScanArguments<T> scan_arguments(const Call& call, int first, const TensorView& o
                    b[3] == states && u[0] == batch && u[1] == length &&
                    (u[2] == channels || u[2] == channels / groups),
                "shapes that agree");
-  constexpr int64_t limit = 1 << 30;
+  constexpr int64_t limit = 1 << 27;  // so that bytes of a token fit an int
   call.require(length < limit && channels < limit && groups * states < limit,
-               "length, channels and groups x states below 2^30");
+               "length, channels and groups x states below 2^27");
   const int64_t chunk = states <= 4 ? 64 : 32;
   call.require(call.attrs.i(2) == chunk, "chunks of 64 positions, of 32 above four states");
   for (int k : {0, 1, 3, 4}) call.require(in[k].dtype == call.in[0].dtype, "u, delta, B and C of one dtype");
@@ -159,8 +159,9 @@ void scan_cut(ScanArguments<T>& g, bool meet, bool wide, bool aligned) {
   g.adds = meet || g.states > kMaxStates<T>;
 }
 
-/// Calls body(kV, kN, kW), integral constants, for the kernel that fits: kN is 1 or kSeveral states at a time.
-template <class T, int kSeveral, class Body>
+/// Calls body(kV, kN, kW), integral constants, for the kernel that fits: kN is 1 or kSeveral states at a time,
+/// kV 1, or with kWide, which scan_cut() was told, 2.
+template <class T, bool kWide, int kSeveral, class Body>
 void scan_variant(const ScanArguments<T>& g, Body&& body) {
   using One = std::integral_constant<int, 1>;
   using Short = std::integral_constant<int, 4>;
@@ -168,7 +169,7 @@ void scan_variant(const ScanArguments<T>& g, Body&& body) {
   using Several = std::integral_constant<int, kSeveral>;
   if (g.states > 4) return body(One{}, Several{}, Short{});
   if (g.states > 1) return body(One{}, Several{}, Long{});
-  if constexpr (sizeof(T) == 2)  // scan_cut() allows it there only
+  if constexpr (kWide)
     if (g.lane_channels == 2) return body(std::integral_constant<int, 2>{}, One{}, Long{});
   body(One{}, One{}, Long{});
 }

@@ -79,17 +79,20 @@ __global__ void __launch_bounds__(kW* kWarp, kBackwardBlocks<T, kV, kN, kW>)
     if constexpr (kN > 1)
       for (int n = 0; n < padded; n++) stage.at(stage.layout.sums)[n * kThreadsHere + threadIdx.x] = 0;
 
-    int turn = 0, s = stage.stages() - 1;
-    int token = stage.token(s), next = stage.token(s - 1);
-    stage.fetch(0, s, token);
-    for (int i = 0; s >= 0; i++, s--) {
-      const int slot = i & 1, tokens = stage.tokens(s);
+    constexpr int kStage = kW * kTokens;
+    int turn = 0, s = stage.stages() - 1, position = stage.position(s);
+    stage.keep_token(0, stage.read_token(position));
+    __syncwarp();
+    stage.fetch(0, position);
+    int coming = stage.read_token(position - kStage);
+    for (int i = 0; s >= 0; i++, s--, position -= kStage) {
+      const int slot = i & 1, tokens = stage.tokens(position);
       // several states: pieces without tokens are computed from zeros, which saves registers
       const bool active = kN > 1 || tokens > 0;
-      const int after_next = stage.token(s - 2);
-      stage.settle(slot);
-      if (add) stage.fetch_old(s, token);
-      stage.fetch(slot ^ 1, s - 1, next);
+      stage.settle(slot, coming);
+      coming = stage.read_token(position - 2 * kStage);
+      if (add) stage.fetch_old(slot, position);
+      stage.fetch(slot ^ 1, position - kStage);
 
       A dt[kTokens][kV], sum[kV] = {};
       if constexpr (kN > 1) {
@@ -99,41 +102,36 @@ __global__ void __launch_bounds__(kW* kWarp, kBackwardBlocks<T, kV, kN, kW>)
       }
       // <dh, B> and <dh a h, A * scale>
       A through_b[kTokens][kV] = {}, through_a[kTokens][kV] = {};
+      const int written = stage.here() ? tokens : 0;
       const auto finish = [&](int k) {
-        if (k >= tokens) return;
-        const int64_t t = __shfl_sync(0xffffffffu, token, k);
-        const Pack<T, kV> u = stage.get(0, slot, k), raw = stage.get(1, slot, k), dyt = stage.get(2, slot, k);
+        const Pack<A, kV> u = stage.get(0, slot, k), raw = stage.get(1, slot, k), dyt = stage.get(2, slot, k);
         const Pack<A, kV> bias = stage.parameter(0), skip = stage.parameter(1);
-        A du[kV], ddt[kV];
+        Pack<A, kV> du, ddt;
 #pragma unroll
         for (int v = 0; v < kV; v++) {
-          const A ut = widen(u.v[v]), dyv = widen(dyt.v[v]);
-          du[v] = mul_add(dt[k][v], through_b[k][v], skip.v[v] * dyv);
-          ddt[v] = mul_add(ut, through_b[k][v], M::unscale * through_a[k][v]);
-          if (g.softplus) ddt[v] *= M::slope(widen(raw.v[v]) + bias.v[v], dt[k][v]);
-          dd[v] = mul_add(dyv, ut, dd[v]);
-          dbias[v] += ddt[v];
+          du.v[v] = mul_add(dt[k][v], through_b[k][v], skip.v[v] * dyt.v[v]);
+          ddt.v[v] = mul_add(u.v[v], through_b[k][v], M::unscale * through_a[k][v]);
+          if (g.softplus) ddt.v[v] *= M::slope(raw.v[v] + bias.v[v], dt[k][v]);
+          dd[v] = mul_add(dyt.v[v], u.v[v], dd[v]);
+          dbias[v] += ddt.v[v];
         }
+        T* const ddelta = stage.at_token(stage.result(1), slot, k, stage.group().result_row[1]);
         if (add) {
-          const Pack<T, kV> old = stage.get_old(k);
+          const Pack<A, kV> old = stage.get_old(slot, k);
 #pragma unroll
-          for (int v = 0; v < kV; v++) du[v] += widen(old.v[v]);
+          for (int v = 0; v < kV; v++) du.v[v] += old.v[v];
+          if (kN > 1 && g.from > 0 && k < written) ddt.v[0] += widen(*ddelta);
         }
-        if (!stage.here()) return;
-        T* const ddelta_at = stage.result(1, t);
         Pack<T, kV> du_out, ddelta_out;
-        if (kN > 1 && g.from > 0) {
-          const Pack<T, kV> old = load_pack<T, kV>(ddelta_at);
-#pragma unroll
-          for (int v = 0; v < kV; v++) ddt[v] += widen(old.v[v]);
-        }
 #pragma unroll
         for (int v = 0; v < kV; v++) {
-          du_out.v[v] = narrow<T>(du[v]);
-          ddelta_out.v[v] = narrow<T>(ddt[v]);
+          du_out.v[v] = narrow<T>(du.v[v]);
+          ddelta_out.v[v] = narrow<T>(ddt.v[v]);
         }
-        store_pack<T, kV>(stage.result(0, t), du_out);
-        store_pack<T, kV>(ddelta_at, ddelta_out);
+        if (k < written) {
+          store_pack<T, kV>(stage.at_token(stage.result(0), slot, k, stage.group().result_row[0]), du_out);
+          store_pack<T, kV>(ddelta, ddelta_out);
+        }
       };
 
 #pragma unroll 1
@@ -164,10 +162,10 @@ __global__ void __launch_bounds__(kW* kWarp, kBackwardBlocks<T, kV, kN, kW>)
 #pragma unroll
           for (int k = 0; k < kTokens; k++) {
             const Pack<A, kN> b = stage.coefficient(0, k, n0);
-            const Pack<T, kV> u = stage.get(0, slot, k);
+            const Pack<A, kV> u = stage.get(0, slot, k);
 #pragma unroll
             for (int v = 0; v < kV; v++) {
-              const A dtu = dt[k][v] * widen(u.v[v]);
+              const A dtu = dt[k][v] * u.v[v];
 #pragma unroll
               for (int n = 0; n < kN; n++) {
                 decay[k][n][v] = M::decay(dt[k][v] * rate[n].v[v]);
@@ -178,10 +176,10 @@ __global__ void __launch_bounds__(kW* kWarp, kBackwardBlocks<T, kV, kN, kW>)
 #pragma unroll
           for (int k = kTokens - 1; k >= 0; k--) {
             const Pack<A, kN> c = stage.coefficient(1, k, n0);
-            const Pack<T, kV> dyt = stage.get(2, slot, k);
+            const Pack<A, kV> dyt = stage.get(2, slot, k);
 #pragma unroll
             for (int v = 0; v < kV; v++) {
-              const A dyv = widen(dyt.v[v]);
+              const A dyv = dyt.v[v];
 #pragma unroll
               for (int n = 0; n < kN; n++) r[n][v] = decay[k][n][v] * mul_add(dyv, c.v[n], r[n][v]);
             }
@@ -234,10 +232,10 @@ __global__ void __launch_bounds__(kW* kWarp, kBackwardBlocks<T, kV, kN, kW>)
 #pragma unroll
           for (int k = 0; k < kTokens; k++) {
             const Pack<A, kN> b = stage.coefficient(0, k, n0);
-            const Pack<T, kV> u = stage.get(0, slot, k);
+            const Pack<A, kV> u = stage.get(0, slot, k);
 #pragma unroll
             for (int v = 0; v < kV; v++) {
-              const A dtu = dt[k][v] * widen(u.v[v]);
+              const A dtu = dt[k][v] * u.v[v];
 #pragma unroll
               for (int n = 0; n < kN; n++) {
                 before[k][n][v] = h[n][v];
@@ -251,11 +249,11 @@ __global__ void __launch_bounds__(kW* kWarp, kBackwardBlocks<T, kV, kN, kW>)
 #pragma unroll
           for (int k = kTokens - 1; k >= 0; k--) {
             const Pack<A, kN> b = stage.coefficient(0, k, n0), c = stage.coefficient(1, k, n0);
-            const Pack<T, kV> u = stage.get(0, slot, k), dyt = stage.get(2, slot, k);
+            const Pack<A, kV> u = stage.get(0, slot, k), dyt = stage.get(2, slot, k);
             A values[2 * kN] = {};
 #pragma unroll
             for (int v = 0; v < kV; v++) {
-              const A dyv = widen(dyt.v[v]), dtu = dt[k][v] * widen(u.v[v]);
+              const A dyv = dyt.v[v], dtu = dt[k][v] * u.v[v];
 #pragma unroll
               for (int n = 0; n < kN; n++) {
                 const A dh = mul_add(dyv, c.v[n], r[n][v]);
@@ -280,9 +278,9 @@ __global__ void __launch_bounds__(kW* kWarp, kBackwardBlocks<T, kV, kN, kW>)
                 total += __shfl_xor_sync(0xffffffffu, total, 1 << bit);
               const int value = scatter_index<0, 2 * kN>(lane), which = value / kN, n = value % kN;
               const int of = k + scatter_index<kBits, kTogether>(lane);
-              const int64_t t = __shfl_sync(0xffffffffu, token, of);
+              const int64_t t = stage.token(slot, of);
               if (of < tokens && n0 + n < g.count && lane >> (kBits + kTokenBits) == 0) {
-                const int bc_row = stage.group().bc_row;
+                const int64_t bc_row = g.groups * g.states;
                 const int64_t at = stage.group().b - g.b + t * bc_row + n0 + n;
                 if (to.bc_partial)
                   to.bc_partial[(place.run * 2 + which) * g.batch * g.length * bc_row + at] = total;
@@ -313,8 +311,6 @@ __global__ void __launch_bounds__(kW* kWarp, kBackwardBlocks<T, kV, kN, kW>)
 #pragma unroll
         for (int k = 0; k < kTokens; k++) finish(k);
       }
-      token = next;
-      next = after_next;
     }
 
     // the sums over time: dbias, dD and with one state dA, [3][kW][kRun] in place of the ends
@@ -432,7 +428,7 @@ void backward(const Call& call) {
     const ScanGradients<T> to{du, ddelta, db, dc, one_run ? nullptr : bc.get(), sums.get()};
     if (cut) scan_starts<T, true>(call, g, dy, g.y_row(), starts.get());
     scan_launches(g, [&](const ScanArguments<T>& part) {
-      scan_variant<T, 2>(part, [&](auto v, auto n, auto w) {
+      scan_variant<T, sizeof(T) == 2, 2>(part, [&](auto v, auto n, auto w) {
         constexpr int kV = decltype(v)::value, kN = decltype(n)::value, kW = decltype(w)::value;
         const ScanLayout<T, kV, kN, kW, true> layout(part.count, part.adds);
         QM_LAUNCH(call, (selective_scan_bwd_kernel<T, kV, kN, kW>), grid_of(part.blocks(), 1), kW * kWarp,

@@ -35,25 +35,28 @@ __global__ void __launch_bounds__(kW* kWarp, kForwardBlocks<T, kV, kN, kW>)
     const bool add = g.from > 0 || (g.merge && group > 0);
     stage.enter_group(place, group, starts, {}, {y, g.y_row()}, {});
 
-    int turn = 0;
-    int token = stage.token(0), next = stage.token(1);
-    stage.fetch(0, 0, token);
-    for (int s = 0; s < stage.stages(); s++) {
-      const int slot = s & 1, tokens = stage.tokens(s);
+    constexpr int kStage = kW * kTokens;
+    int turn = 0, position = stage.position(0);
+    stage.keep_token(0, stage.read_token(position));
+    __syncwarp();
+    stage.fetch(0, position);
+    int coming = stage.read_token(position + kStage);
+    for (int s = 0; s < stage.stages(); s++, position += kStage) {
+      const int slot = s & 1, tokens = stage.tokens(position);
       // several states: pieces without tokens are computed from zeros, which saves registers
       const bool active = kN > 1 || tokens > 0;
-      const int after_next = stage.token(s + 2);
-      stage.settle(slot);
-      if (add) stage.fetch_old(s, token);
-      stage.fetch(slot ^ 1, s + 1, next);
+      stage.settle(slot, coming);
+      coming = stage.read_token(position + 2 * kStage);
+      stage.fetch(slot ^ 1, position + kStage);
 
       A dt[kTokens][kV], sum[kV] = {}, yt[kTokens][kV] = {};
       A drive[kTokens][kV];  // dt u; times B where there is one state
       if constexpr (kN > 1) {
         scan_steps<T, kV>(stage, slot, tokens, dt);
+        if (add) stage.fetch_old(slot, position);
 #pragma unroll
         for (int k = 0; k < kTokens; k++) {
-          drive[k][0] = dt[k][0] * widen(stage.get(0, slot, k).v[0]);
+          drive[k][0] = dt[k][0] * stage.get(0, slot, k).v[0];
           sum[0] += dt[k][0];
         }
       }
@@ -66,15 +69,18 @@ __global__ void __launch_bounds__(kW* kWarp, kForwardBlocks<T, kV, kN, kW>)
         A decay[kTokens][kN][kV], h[kN][kV] = {};
         if (active) {
           // one state: here, so that dt takes no registers elsewhere
-          if constexpr (kN == 1) scan_steps<T, kV>(stage, slot, tokens, dt);
+          if constexpr (kN == 1) {
+            scan_steps<T, kV>(stage, slot, tokens, dt);
+            if (add) stage.fetch_old(slot, position);
+          }
 #pragma unroll
           for (int k = 0; k < kTokens; k++) {
             const Pack<A, kN> b = stage.coefficient(0, k, n0);
             if constexpr (kN == 1) {
-              const Pack<T, kV> u = stage.get(0, slot, k);
+              const Pack<A, kV> u = stage.get(0, slot, k);
 #pragma unroll
               for (int v = 0; v < kV; v++) {
-                drive[k][v] = dt[k][v] * widen(u.v[v]) * b.v[0];
+                drive[k][v] = dt[k][v] * u.v[v] * b.v[0];
                 sum[v] += dt[k][v];
               }
             }
@@ -146,28 +152,40 @@ __global__ void __launch_bounds__(kW* kWarp, kForwardBlocks<T, kV, kN, kW>)
         }
       }
 
-      if (add) stage.settle_old();
       const Pack<A, kV> skip = stage.parameter(1);
 #pragma unroll
       for (int k = 0; k < kTokens; k++) {
-        if (k >= tokens) break;
-        const int64_t t = __shfl_sync(0xffffffffu, token, k);
-        const Pack<T, kV> u = stage.get(0, slot, k);
-        A total[kV];
+        const Pack<A, kV> u = stage.get(0, slot, k);
 #pragma unroll
-        for (int v = 0; v < kV; v++) total[v] = mul_add(skip.v[v], widen(u.v[v]), yt[k][v]);
-        if (add) {
-          const Pack<T, kV> old = stage.get_old(k);
-#pragma unroll
-          for (int v = 0; v < kV; v++) total[v] += widen(old.v[v]);
-        }
-        Pack<T, kV> result;
-#pragma unroll
-        for (int v = 0; v < kV; v++) result.v[v] = narrow<T>(total[v]);
-        if (stage.here()) store_pack<T, kV>(stage.result(0, t), result);
+        for (int v = 0; v < kV; v++) yt[k][v] = mul_add(skip.v[v], u.v[v], yt[k][v]);
       }
-      token = next;
-      next = after_next;
+      if (add) {
+        stage.settle_old();
+#pragma unroll
+        for (int k = 0; k < kTokens; k++) {
+          const Pack<A, kV> old = stage.get_old(slot, k);
+#pragma unroll
+          for (int v = 0; v < kV; v++) yt[k][v] += old.v[v];
+        }
+      }
+      if (stage.here()) {
+        T* const out = stage.result(0);
+        const int row = stage.group().result_row[0];
+        const auto write = [&](int k) {
+          Pack<T, kV> result;
+#pragma unroll
+          for (int v = 0; v < kV; v++) result.v[v] = narrow<T>(yt[k][v]);
+          store_pack<T, kV>(stage.at_token(out, slot, k, row), result);
+        };
+        if (tokens == kTokens) {
+#pragma unroll
+          for (int k = 0; k < kTokens; k++) write(k);
+        } else {
+#pragma unroll
+          for (int k = 0; k < kTokens; k++)
+            if (k < tokens) write(k);
+        }
+      }
     }
   }
 }
@@ -224,13 +242,13 @@ void forward(const Call& call) {
   check_order(call, g.order, g.length);
 
   const bool aligned = aligned_to<16>(g.u) && aligned_to<16>(g.delta) && aligned_to<16>(y);
-  scan_cut(g, g.merge && g.groups > 1, sizeof(T) == 2, aligned);
+  scan_cut(g, g.merge && g.groups > 1, sizeof(T) <= 4, aligned);
   if (g.blocks() == 0) return;
   const bool cut = g.segments > 1;
   Scratch<Acc<T>> starts(cut ? g.batch * g.segments * g.channels * g.states : 1);
   if (cut) scan_starts<T, false>(call, g, g.u, g.u_row(), starts.get());
   scan_launches(g, [&](const ScanArguments<T>& part) {
-    scan_variant<T, sizeof(T) == 8 ? 2 : 4>(part, [&](auto v, auto n, auto w) {
+    scan_variant<T, sizeof(T) <= 4, sizeof(T) == 8 ? 2 : 4>(part, [&](auto v, auto n, auto w) {
       constexpr int kV = decltype(v)::value, kN = decltype(n)::value, kW = decltype(w)::value;
       const ScanLayout<T, kV, kN, kW, false> layout(part.count, part.adds);
       QM_LAUNCH(call, (selective_scan_fwd_kernel<T, kV, kN, kW>), grid_of(part.blocks(), 1), kW * kWarp,

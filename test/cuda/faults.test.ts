@@ -16,11 +16,13 @@ import {
   linear,
   matmul,
   memory,
+  NativeError,
   nn,
   oneHot,
   ones,
   rand,
   scatterAdd,
+  scope,
   selectiveScan,
   sum,
   synchronize,
@@ -29,6 +31,8 @@ import {
   where,
   zeros,
 } from "../../lib/index.js";
+import { addon, translate } from "../../lib/native/addon.js";
+import { deviceCode } from "../../lib/tensor/tensor.js";
 import { on } from "../helpers/devices.js";
 import { leakFree, thrown } from "../helpers/leaks.js";
 
@@ -169,6 +173,26 @@ function refusesCuda(): void {
   assert.ok(layer.parameters().every((t) => t.device === "cpu" && !t.disposed));
   layer.dispose();
 }
+if (cudaInfo().available)
+  faults("a launch that fails names the kernel and its sizes, and the device goes on", () => {
+    const { message } = thrown(
+      () => {
+        try {
+          addon.badLaunch(deviceCode(device));
+        } catch (error) {
+          throw translate("test", error);
+        }
+      },
+      NativeError,
+      "a block of 4096 threads",
+    );
+    assert.match(message, /planted_kernel with grid 1 x 1 x 1, block 4096 x 1 x 1/);
+    assert.is(
+      scope(() => sum(onGpu(3)).item()),
+      3,
+    );
+  });
+
 if (cudaInfo().available) faults.skip("asking for cuda where there is none is a DeviceError");
 else faults("asking for cuda where there is none is a DeviceError", leakFree(refusesCuda));
 

@@ -1,5 +1,5 @@
 import { GELU, LayerNorm, Module, Sequential } from "../../nn/index.js";
-import { adaptiveAvgPool2d, cast, concat, interpolate, logSoftmax, roll, slice } from "../../ops/index.js";
+import { cast, logSoftmax, quadrantContext, roll, slice } from "../../ops/index.js";
 import type { Tensor } from "../../tensor/tensor.js";
 import type { Semantics } from "./config.js";
 import { dense } from "./initial.js";
@@ -39,25 +39,8 @@ export class ScorePredictor extends Module {
     const mixed = x.dtype === "bfloat16";
     const features = this.in_conv.forward(mixed ? x : cast(x, "float64"));
     const paper = this.#semantics === "paper";
-    const classes = this.out_conv.forward(paper ? withQuadrantContext(features) : features);
+    const classes = this.out_conv.forward(paper ? quadrantContext(features) : features);
     const scores = slice(logSoftmax(mixed ? cast(classes, "float32") : classes), 3, 0, 1);
     return paper && (shift[0] !== 0 || shift[1] !== 0) ? roll(scores, shift, [1, 2]) : scores;
   }
-}
-
-/** [global half, local half averaged over each quadrant and upsampled bilinearly]: the first half of the channels is the local one. */
-function withQuadrantContext(features: Tensor): Tensor {
-  const [, height, width, channels] = features.shape;
-  const local = slice(features, 3, 0, channels / 2);
-  const global = slice(features, 3, channels / 2);
-  return concat(
-    [
-      global,
-      interpolate(adaptiveAvgPool2d(local, 2), {
-        size: [height, width],
-        mode: "bilinear",
-      }),
-    ],
-    3,
-  );
 }

@@ -21,7 +21,7 @@ __device__ __forceinline__ float scan_polynomial(float x, const float (&c)[kTerm
   return p;
 }
 
-/// bfloat16 data: errors of 1e-5, well below its own rounding of 4e-3.
+/// bfloat16 data: errors well below its own rounding of 4e-3. That of dt is 2e-7, or 2e-4 of dt = 0.001.
 template <>
 struct ScanMath<bf16> {
   static constexpr float scale = 1.44269504f;
@@ -29,11 +29,7 @@ struct ScanMath<bf16> {
 
   __device__ static __forceinline__ float decay(float e) { return fast_exp2(e); }
   __device__ static __forceinline__ float softplus(float x) {
-    const float t = fast_exp2(-fabsf(x) * scale);
-    // log(1 + t) / t on [0, 1], minimax (8e-6)
-    constexpr float series[] = {0.9999915982f,  -0.4993613643f, 0.3252066773f,
-                                -0.2100486823f, 0.1012222767f,  -0.02386914864f};
-    return fmaf(t, scan_polynomial(t, series), fmaxf(x, 0.0f));
+    return fmaf(fast_log2(1.0f + fast_exp2(-fabsf(x) * scale)), unscale, fmaxf(x, 0.0f));
   }
   /// 1 - e^-dt, and its series where that would lose digits.
   __device__ static __forceinline__ float slope(float, float dt) {

@@ -16,6 +16,12 @@ __device__ __forceinline__ float fast_reciprocal(float x) {
   asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
   return y;
 }
+/// log2 to an absolute error of 2^-22 around 1, and a relative one elsewhere.
+__device__ __forceinline__ float fast_log2(float x) {
+  float y;
+  asm("lg2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
 /// Minimum and maximum that a NaN wins.
 __device__ __forceinline__ float min_nan(float a, float b) {
   float y;
@@ -28,16 +34,23 @@ __device__ __forceinline__ float max_nan(float a, float b) {
   return y;
 }
 
-/// Starts a copy to shared memory that no thread waits for; zeros, and nothing read, where `present` is false.
+/// address + a b, the product with 64 bits.
+template <class T>
+__device__ __forceinline__ T* address_plus(T* address, unsigned a, unsigned b) {
+  uint64_t sum;
+  asm("mad.wide.u32 %0, %1, %2, %3;" : "=l"(sum) : "r"(a), "r"(b), "l"(reinterpret_cast<uint64_t>(address)));
+  return reinterpret_cast<T*>(sum);
+}
+
+/// Starts a copy to shared memory that no thread waits for; zeros, and nothing read, where `present` is false. The compiler may
+/// move it past other accesses: what was read there before needs a barrier in between.
 __device__ __forceinline__ void copy_async16(void* shared, const void* global, bool present) {
   const auto to = static_cast<unsigned>(__cvta_generic_to_shared(shared));
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(global), "r"(present ? 16 : 0)
-               : "memory");
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(global), "r"(present ? 16 : 0));
 }
 __device__ __forceinline__ void copy_async4(void* shared, const void* global, bool present) {
   const auto to = static_cast<unsigned>(__cvta_generic_to_shared(shared));
-  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(to), "l"(global), "r"(present ? 4 : 0)
-               : "memory");
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(to), "l"(global), "r"(present ? 4 : 0));
 }
 /// Ends a group of copies; waits for the groups before the last one; waits for all copies. Of this thread.
 __device__ __forceinline__ void copy_async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }

@@ -14,8 +14,24 @@ struct ScanTensor {
   int row;
 };
 
+/// N elements, widened. Two of bfloat16 are the halves of a word.
+template <class T, int N>
+__device__ __forceinline__ Pack<Acc<T>, N> load_wide(const T* p) {
+  Pack<Acc<T>, N> wide;
+  if constexpr (std::is_same_v<T, bf16> && N == 2) {
+    const uint32_t word = *reinterpret_cast<const uint32_t*>(p);
+    wide.v[0] = __uint_as_float(word << 16);
+    wide.v[1] = __uint_as_float(word & 0xffff0000u);
+  } else {
+    const Pack<T, N> narrow_pack = load_pack<T, N>(p);
+#pragma unroll
+    for (int k = 0; k < N; k++) wide.v[k] = widen(narrow_pack.v[k]);
+  }
+  return wide;
+}
+
 /// What a block needs to know of the group in hand. In shared memory, because registers are short. Columns begin with the
-/// run's first channel at token 0 of the batch entry; a row is the elements from token to token.
+/// run's first channel at token 0 of the batch entry; a row is the bytes from token to token.
 template <class T>
 struct ScanGroup {
   const T* column[3];
@@ -32,7 +48,8 @@ struct ScanGroup {
 /// Shared memory of a block: offsets in bytes, multiples of 16. T and Acc<T> arrays, slowest dimension first:
 ///   group  ScanGroup
 ///   tiles  T   [2 slots][u, delta, dy][kW][kTokens][kRun]   dy: backward
-///   old    T   [kW][kTokens][kRun]                          of the first result, where groups or launches add to it
+///   tokens int [2 slots][kW][kTokens]
+///   old    T   [kW][kTokens][kRun]                          of du, where groups or launches add to it (backward)
 ///   raw    T   [2 slots][kW][kTokens][B, C][count]          B and C as they come (kN > 1)
 ///   bc     Acc [kW][kTokens][B, C][padded]                  zeros from `count` on
 ///   lanes  Acc [bias, D][kRun]
@@ -50,15 +67,16 @@ struct ScanLayout {
   static constexpr int kTiles = kBackward ? 3 : 2;
   static constexpr int kEnds = kBackward ? 3 : 2;
   int count, padded;
-  int tiles, old, raw, bc, lanes, rates, carry, ends, sums, bytes;
+  int tiles, tokens, old, raw, bc, lanes, rates, carry, ends, sums, bytes;
 
   __host__ __device__ ScanLayout(int states, bool adds) {
     constexpr int size = sizeof(Acc<T>), data_size = sizeof(T);
     count = kN == 1 ? 1 : states;
     padded = (count + kN - 1) / kN * kN;
     tiles = (static_cast<int>(sizeof(ScanGroup<T>)) + 15) / 16 * 16;
-    old = tiles + 2 * kTiles * kW * kTile * data_size;
-    raw = old + (adds ? kW * kTile * data_size : 0);
+    tokens = tiles + 2 * kTiles * kW * kTile * data_size;
+    old = tokens + 2 * kW * kTokens * static_cast<int>(sizeof(int));
+    raw = old + (kBackward && adds ? kW * kTile * data_size : 0);
     bc = raw + (kN == 1 ? 0 : 2 * kW * kTokens * 2 * count * data_size);
     lanes = bc + kW * kTokens * 2 * padded * size;
     rates = lanes + 2 * kRun * size;
@@ -75,6 +93,7 @@ struct ScanStages {
   using A = Acc<T>;
   using Layout = ScanLayout<T, kV, kN, kW, kBackward>;
   static constexpr int kRun = Layout::kRun;
+  static constexpr int kStage = kW * kTokens;  // scan positions
 
   const ScanArguments<T>& g;
   unsigned char* shared;
@@ -104,17 +123,18 @@ struct ScanStages {
 #pragma unroll
       for (int which = 0; which < Layout::kTiles; which++) {
         to.column[which] = tiles[which].data + offset(tiles[which].row);
-        to.row[which] = tiles[which].row;
+        to.row[which] = tiles[which].row * static_cast<int>(sizeof(T));
       }
 #pragma unroll
       for (int which = 0; which < (kBackward ? 2 : 1); which++) {
         to.result[which] = results[which].data + offset(results[which].row);
-        to.result_row[which] = results[which].row;
+        to.result_row[which] = results[which].row * static_cast<int>(sizeof(T));
       }
       to.width = min(kRun, g.per_group - run_first);
-      to.bc_row = g.groups * g.states;
-      to.b = g.b + token * to.bc_row + index * g.states + g.from;
-      to.c = g.c + token * to.bc_row + index * g.states + g.from;
+      const int bc_row = g.groups * g.states;
+      to.bc_row = bc_row * static_cast<int>(sizeof(T));
+      to.b = g.b + token * bc_row + index * g.states + g.from;
+      to.c = g.c + token * bc_row + index * g.states + g.from;
       to.begin = place.begin;
       to.end = place.end;
       to.line = g.order.data
@@ -141,28 +161,41 @@ struct ScanStages {
   }
 
   __device__ ScanGroup<T>& group() const { return *reinterpret_cast<ScanGroup<T>*>(shared); }
-  __device__ int stages() const { return (group().end - group().begin + kW * kTokens - 1) / (kW * kTokens); }
+  __device__ int stages() const { return (group().end - group().begin + kStage - 1) / kStage; }
   /// Scan position of the warp's first token in a stage.
-  __device__ int first(int stage) const { return group().begin + (stage * kW + warp) * kTokens; }
-  /// Tokens of the warp in a stage; 0 or less: none.
-  __device__ int tokens(int stage) const { return stage < 0 ? 0 : min(kTokens, group().end - first(stage)); }
+  __device__ int position(int stage) const { return group().begin + (stage * kW + warp) * kTokens; }
+  /// Tokens of the warp from a position on; 0 or less: none.
+  __device__ int tokens(int position) const {
+    return position < group().begin ? 0 : min(kTokens, group().end - position);
+  }
   /// Whether the lane's channels exist.
   __device__ bool here() const { return lane * kV < group().width; }
 
-  /// Lane k (modulo kTokens): the warp's k-th token of a stage.
-  __device__ int token(int stage) const {
+  /// Lane k (modulo kTokens): the k-th token from a position on, from memory.
+  __device__ int read_token(int position) const {
     const int k = lane % kTokens;
-    if (k >= tokens(stage)) return 0;
-    const int position = first(stage) + k;
+    if (k >= tokens(position)) return 0;
     const int32_t* const line = group().line;
-    return line ? min(max(__ldg(line + position), 0), g.length - 1) : position;
+    return line ? min(max(__ldg(line + position + k), 0), g.length - 1) : position + k;
+  }
+  /// Keeps the tokens of a stage for the warp; a barrier of it must follow.
+  __device__ void keep_token(int slot, int of_lane) const {
+    if (lane < kTokens) kept_tokens(slot)[lane] = of_lane;
+  }
+  __device__ int token(int slot, int k) const { return kept_tokens(slot)[k]; }
+  /// A token's address in a tensor whose tokens are `row` bytes apart.
+  template <class U>
+  __device__ U* at_token(U* first, int slot, int k, int row) const {
+    return address_plus(first, static_cast<unsigned>(token(slot, k)), static_cast<unsigned>(row));
   }
 
   /// The lane's channels of the warp's k-th token: of u (0), delta (1) or dy (2), or of the first result as it was.
-  __device__ Pack<T, kV> get(int which, int slot, int k) const {
-    return load_pack<T, kV>(tile(which, slot) + k * kRun + lane * kV);
+  __device__ Pack<A, kV> get(int which, int slot, int k) const {
+    return load_wide<T, kV>(tile(which, slot) + k * kRun + lane * kV);
   }
-  __device__ Pack<T, kV> get_old(int k) const { return load_pack<T, kV>(old_tile() + k * kRun + lane * kV); }
+  __device__ Pack<A, kV> get_old(int slot, int k) const {
+    return load_wide<T, kV>(old_tile(slot) + k * kRun + lane * kV);
+  }
   /// B (0) or C (1) of a token, states from n on.
   __device__ Pack<A, kN> coefficient(int which, int k, int n) const {
     return load_pack<A, kN>(coefficients(k) + which * layout.padded + n);
@@ -185,36 +218,41 @@ struct ScanStages {
   __device__ int64_t saved(int stage, int n) const {
     return group().first_state + (static_cast<int64_t>(stage) * g.channels + lane * kV) * g.states + n;
   }
-  /// The lane's channels of a result, at a token.
-  __device__ T* result(int which, int64_t token) const {
-    return group().result[which] + token * group().result_row[which] + lane * kV;
-  }
+  /// The lane's channels of a result, at token 0.
+  __device__ T* result(int which) const { return group().result[which] + lane * kV; }
   __device__ A* at(int offset) const { return reinterpret_cast<A*>(shared + offset); }
 
-  /// Starts to bring a stage; `of_lane` is its token().
-  __device__ void fetch(int slot, int stage, int of_lane) {
-    const int n = tokens(stage);
+  /// Starts to bring the tokens from a position on, which are kept.
+  __device__ void fetch(int slot, int position) {
+    const int n = tokens(position);
     if (kN == 1 && n <= 0) return copy_async_commit();
 #pragma unroll
     for (int which = 0; which < Layout::kTiles; which++)
-      fetch_tile(tile(which, slot), group().column[which], group().row[which], n, of_lane);
-    fetch_coefficients(slot, n, of_lane);
+      fetch_tile(tile(which, slot), group().column[which], group().row[which], n, slot);
+    fetch_coefficients(slot, n);
     copy_async_commit();
   }
-  /// Starts to bring what the first result holds; to be called before the fetch() of the stage after, and waited for after it.
-  __device__ void fetch_old(int stage, int of_lane) {
-    fetch_tile(old_tile(), group().result[0], group().result_row[0], tokens(stage), of_lane);
+  /// Starts to bring what the first result holds. Forward it takes the place of delta, of which dt has been made; backward
+  /// it goes before the fetch() of the next stage, which then need not be waited for.
+  __device__ void fetch_old(int slot, int position) {
+    if (!kBackward) __syncwarp();
+    fetch_tile(old_tile(slot), group().result[0], group().result_row[0], tokens(position), slot);
     copy_async_commit();
   }
   __device__ void settle_old() {
-    copy_async_wait_but_last();
+    if (kBackward)
+      copy_async_wait_but_last();
+    else
+      copy_async_wait();
     __syncwarp();
   }
 
-  /// Waits for what fetch() brings, and makes it readable by the whole warp.
-  __device__ void settle(int slot) {
+  /// Waits for what fetch() brings, and makes it readable by the whole warp, as the next stage's tokens, which this lane
+  /// has read.
+  __device__ void settle(int slot, int next_token) {
     copy_async_wait();
     __syncwarp();
+    keep_token(slot ^ 1, next_token);
     if constexpr (kN == 1) {
       if (lane < 2 * kTokens) coefficients(lane % kTokens)[lane / kTokens] = widen(held);
     } else {
@@ -235,60 +273,65 @@ struct ScanStages {
     return reinterpret_cast<T*>(shared + layout.tiles) +
            ((slot * Layout::kTiles + which) * kW + warp) * Layout::kTile;
   }
-  __device__ T* old_tile() const { return reinterpret_cast<T*>(shared + layout.old) + warp * Layout::kTile; }
+  __device__ T* old_tile(int slot) const {
+    return kBackward ? reinterpret_cast<T*>(shared + layout.old) + warp * Layout::kTile : tile(1, slot);
+  }
+  __device__ int* kept_tokens(int slot) const {
+    return reinterpret_cast<int*>(shared + layout.tokens) + (slot * kW + warp) * kTokens;
+  }
   __device__ T* raw(int slot) const {
     return reinterpret_cast<T*>(shared + layout.raw) + (slot * kW + warp) * kTokens * 2 * layout.count;
   }
   __device__ A* coefficients(int k) const { return at(layout.bc) + (warp * kTokens + k) * 2 * layout.padded; }
 
   /// Zeros where there is no token or channel.
-  __device__ void fetch_tile(T* to, const T* from, int row, int n, int of_lane) {
+  __device__ void fetch_tile(T* to, const T* from, int row, int n, int slot) const {
     const int width = group().width;
     if (g.aligned) {
-      constexpr int kRowWords = kRun / kPack<T>;
+      // a lane takes the same column of several tokens
+      constexpr int kRowWords = kRun / kPack<T>, kAtOnce = kWarp / kRowWords;
+      static_assert(kAtOnce > 0 && kTokens % kAtOnce == 0);
+      const int i = lane % kRowWords * kPack<T>, first = lane / kRowWords;
+      const int end_token = i < width ? n : 0;
 #pragma unroll
-      for (int word = 0; word < kTokens * kRowWords; word += kWarp) {
-        const int k = (word + lane) / kRowWords, i = (word + lane) % kRowWords * kPack<T>;
-        const int64_t t = __shfl_sync(0xffffffffu, of_lane, k);
-        const bool present = k < n && i < width;
-        copy_async16(to + k * kRun + i, present ? from + t * row + i : from, present);
-      }
+      for (int k = first; k < kTokens + first; k += kAtOnce)
+        copy_async16(to + k * kRun + i, at_token(from + i, slot, k, row), k < end_token);
     } else {
 #pragma unroll 1
       for (int k = 0; k < kTokens; k++) {
-        const int64_t t = __shfl_sync(0xffffffffu, of_lane, k);
+        const T* const at = at_token(from, slot, k, row);
 #pragma unroll 1
-        for (int i = lane; i < kRun; i += kWarp)
-          to[k * kRun + i] = k < n && i < width ? from[t * row + i] : T(0.0f);
+        for (int i = lane; i < kRun; i += kWarp) to[k * kRun + i] = k < n && i < width ? at[i] : T(0.0f);
       }
     }
   }
 
-  __device__ void fetch_coefficients(int slot, int n, int of_lane) {
+  __device__ void fetch_coefficients(int slot, int n) {
     const T *const b = group().b, *const c = group().c;
     const int bc_row = group().bc_row;
     if constexpr (kN == 1) {
-      const T* const from = (lane < kTokens ? b : c) + static_cast<int64_t>(of_lane) * bc_row;
-      held = lane < 2 * kTokens && lane % kTokens < n ? __ldg(from) : T(0.0f);
+      const int k = lane % kTokens;
+      const T* const from = at_token(lane < kTokens ? b : c, slot, k, bc_row);
+      held = lane < 2 * kTokens && k < n ? __ldg(from) : T(0.0f);
     } else {
       T* const to = raw(slot);
       const int count = layout.count;
 #pragma unroll 2
       for (int k = 0; k < kTokens; k++) {
-        const int64_t first = static_cast<int64_t>(__shfl_sync(0xffffffffu, of_lane, k)) * bc_row;
+        const T *const bk = at_token(b, slot, k, bc_row), *const ck = at_token(c, slot, k, bc_row);
         if (g.words) {
           const int row_words = count * static_cast<int>(sizeof(T)) / 4;
 #pragma unroll 1
           for (int i = lane; i < 2 * row_words; i += kWarp) {
             const bool is_c = i >= row_words;
-            const char* const from = reinterpret_cast<const char*>((is_c ? c : b) + first);
+            const char* const from = reinterpret_cast<const char*>(is_c ? ck : bk);
             copy_async4(reinterpret_cast<char*>(to + 2 * k * count) + 4 * i,
                         from + 4 * (is_c ? i - row_words : i), k < n);
           }
         } else {
 #pragma unroll 1
           for (int i = lane; i < 2 * count; i += kWarp)
-            to[2 * k * count + i] = k < n ? (i < count ? b[first + i] : c[first + i - count]) : T(0.0f);
+            to[2 * k * count + i] = k < n ? (i < count ? bk[i] : ck[i - count]) : T(0.0f);
         }
       }
     }
@@ -303,9 +346,9 @@ __device__ __forceinline__ void scan_steps(const Stages& stage, int slot, int to
   const Pack<Acc<T>, kV> bias = stage.parameter(0);
 #pragma unroll
   for (int k = 0; k < kTokens; k++) {
-    const Pack<T, kV> raw = stage.get(1, slot, k);
+    const Pack<Acc<T>, kV> raw = stage.get(1, slot, k);
 #pragma unroll
-    for (int v = 0; v < kV; v++) dt[k][v] = widen(raw.v[v]) + bias.v[v];
+    for (int v = 0; v < kV; v++) dt[k][v] = raw.v[v] + bias.v[v];
   }
   if (stage.g.softplus) {
 #pragma unroll

@@ -238,7 +238,8 @@ function projectedScanOf(inputs: readonly (NdArray | null)[]): NdArray {
   const [groups, channels, rank] = dtWeight.shape;
   const states = A.shape[1];
   const width = rank + 2 * states;
-  const at = (token: number, group: number, k: number) => projected.data[(token * groups + group) * width + k];
+  const at = (token: number, group: number, k: number) =>
+    projected.data[(token * groups + group) * width + k];
   const delta = build([batch, length, groups * channels], (_, flat) => {
     const [token, group, channel] = [
       Math.floor(flat / (groups * channels)),
@@ -292,7 +293,13 @@ const PROJECTED: readonly [number, number, number, number, number, number][] = [
 const projectedScan = row<[]>({
   op: "projectedScan",
   reference: projectedScanOf,
-  args: ([u, projected, dtWeight, A, D, deltaBias, order]) => [u, projected, dtWeight, A, { D, deltaBias, order }],
+  args: ([u, projected, dtWeight, A, D, deltaBias, order]) => [
+    u,
+    projected,
+    dtWeight,
+    A,
+    { D, deltaBias, order },
+  ],
   cases: PROJECTED.flatMap((sizes) => [
     { inputs: projectedInputs(...sizes) },
     { inputs: without(projectedInputs(...sizes), 4, 5, 6) },
@@ -320,7 +327,11 @@ function projectedErrors(): OpRow["errors"] {
   return [
     { what: "u of rank 2", call: () => scan({ u: [5, 4] }), error: ShapeError },
     { what: "a projection of other width", call: () => scan({ projected: [2, 5, 2, 7] }), error: ShapeError },
-    { what: "a projection of other groups", call: () => scan({ projected: [2, 5, 1, 8] }), error: ShapeError },
+    {
+      what: "a projection of other groups",
+      call: () => scan({ projected: [2, 5, 1, 8] }),
+      error: ShapeError,
+    },
     { what: "a matrix as dtWeight", call: () => scan({ dtWeight: [4, 2] }), error: ShapeError },
     { what: "dtWeight of other channels", call: () => scan({ dtWeight: [2, 3, 2] }), error: ShapeError },
     { what: "A of other channels", call: () => scan({ A: [4, 3] }), error: ShapeError },

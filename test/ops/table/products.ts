@@ -682,19 +682,19 @@ const maxPool = row<[PoolOptions]>({
   errors: poolErrors("maxPool"),
 });
 
+function cellMeans(x: NdArray, out: [number, number]): NdArray {
+  const [batch, height, width, channels] = x.shape;
+  return build([batch, ...out, channels], ([b, i, j, c]) => {
+    const values: number[] = [];
+    for (let y = Math.floor((i * height) / out[0]); y < Math.ceil(((i + 1) * height) / out[0]); y++)
+      for (let z = Math.floor((j * width) / out[1]); z < Math.ceil(((j + 1) * width) / out[1]); z++)
+        values.push(at(x, b, y, z, c));
+    return total(values) / values.length;
+  });
+}
 const adaptiveAvgPool2d = row<[size: Pair]>({
   op: "adaptiveAvgPool2d",
-  reference: ([x], size) => {
-    const out = pair(size);
-    const [batch, height, width, channels] = x.shape;
-    return build([batch, ...out, channels], ([b, i, j, c]) => {
-      const values: number[] = [];
-      for (let y = Math.floor((i * height) / out[0]); y < Math.ceil(((i + 1) * height) / out[0]); y++)
-        for (let z = Math.floor((j * width) / out[1]); z < Math.ceil(((j + 1) * width) / out[1]); z++)
-          values.push(at(x, b, y, z, c));
-      return total(values) / values.length;
-    });
-  },
+  reference: ([x], size) => cellMeans(x, pair(size)),
   cases: (
     [
       [[1, 1, 1, 1], 1],
@@ -776,18 +776,57 @@ function sources(i: number, n: number, out: number, mode: string): [number, numb
     [Math.min(n - 1, low + 1), source - low],
   ];
 }
+function interpolated(x: NdArray, out: [number, number], mode: "nearest" | "bilinear"): NdArray {
+  const [batch, height, width, channels] = x.shape;
+  return build([batch, ...out, channels], ([b, i, j, c]) => {
+    let sum = 0;
+    for (const [y, p] of sources(i, height, out[0], mode))
+      for (const [z, q] of sources(j, width, out[1], mode)) sum += p * q * at(x, b, y, z, c);
+    return sum;
+  });
+}
+/** [second half of the channels, quadrant means of the first half, stretched] */
+const quadrantContext = row<[]>({
+  op: "quadrantContext",
+  reference: ([x]) => {
+    const [batch, height, width, channels] = x.shape;
+    const half = channels / 2;
+    const local = build([batch, height, width, half], ([b, y, z, c]) => at(x, b, y, z, c));
+    const context = interpolated(cellMeans(local, [2, 2]), [height, width], "bilinear");
+    return build(x.shape, ([b, y, z, c]) =>
+      c < half ? at(x, b, y, z, half + c) : at(context, b, y, z, c - half),
+    );
+  },
+  cases: [
+    [1, 1, 1, 2],
+    [1, 2, 2, 2],
+    [2, 4, 4, 2],
+    [1, 4, 8, 6],
+    [3, 8, 4, 16],
+    [1, 3, 5, 2],
+    [2, 12, 8, 24],
+    [1, 16, 28, 34],
+    [1, 56, 56, 4],
+    [0, 4, 4, 2],
+  ].map((shape) => ({ inputs: [{ shape }] })),
+  dtypes: FLOATS,
+  tolerance: { ofLargest: 2 },
+  errors: [
+    { what: "a matrix", call: () => ops.quadrantContext(x()), error: ShapeError },
+    {
+      what: "an odd number of channels",
+      call: () => ops.quadrantContext(ops.ones([1, 4, 4, 3])),
+      error: ShapeError,
+    },
+    { what: "an empty image", call: () => ops.quadrantContext(ops.ones([1, 0, 4, 2])), error: ShapeError },
+    { what: "a number", call: () => ops.quadrantContext(1 as never), error: ArgumentError },
+    { what: "nothing", call: () => ops.quadrantContext(undefined as never), error: ArgumentError },
+  ],
+});
+
 const interpolate = row<[InterpolateOptions]>({
   op: "interpolate",
-  reference: ([x], { size, mode = "nearest" }) => {
-    const out = pair(size);
-    const [batch, height, width, channels] = x.shape;
-    return build([batch, ...out, channels], ([b, i, j, c]) => {
-      let sum = 0;
-      for (const [y, p] of sources(i, height, out[0], mode))
-        for (const [z, q] of sources(j, width, out[1], mode)) sum += p * q * at(x, b, y, z, c);
-      return sum;
-    });
-  },
+  reference: ([x], { size, mode = "nearest" }) => interpolated(x, pair(size), mode),
   cases: (
     [
       [[1, 1, 1, 1], 3],
@@ -874,4 +913,5 @@ export const products: OpRow[] = [
   maxPool,
   adaptiveAvgPool2d,
   interpolate,
+  quadrantContext,
 ];
