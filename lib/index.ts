@@ -34,6 +34,7 @@ export { profileOnDevice, timeOnDevice } from "./tensor/clock.js";
 export type { DType, TensorData } from "./tensor/dtype.js";
 export { capture, Graph } from "./tensor/graph.js";
 export {
+  allowTf32,
   getThreads,
   type MemoryStats,
   memory,

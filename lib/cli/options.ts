@@ -23,7 +23,7 @@ export function positiveNumber(text: string): number {
 export function placementOptions(): Option[] {
   return [
     new Option("--device <device>", "where to compute (default: cpu)").choices(["cpu", "cuda"]),
-    new Option("--precision <precision>", "bf16: activations in bfloat16, on cuda (default: fp32)").choices([
+    new Option("--precision <precision>", "on cuda: tf32 or bf16 for speed (default: fp32)").choices([
       ...PRECISIONS,
     ]),
   ];

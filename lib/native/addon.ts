@@ -72,6 +72,7 @@ export interface NativeStats {
   liveBytes: number;
   peakBytes: number;
   cachedBytes: number;
+  reservedBytes: number;
   budget: number;
 }
 
@@ -99,6 +100,7 @@ interface Addon {
   dropGraph(device: number, graph: number): void;
   recordEvent(device: number): number;
   millisecondsBetween(device: number, begin: number, end: number): number;
+  allowTf32(device: number, on: number): void;
   /** Launches a kernel that cannot run, for tests of how that is reported. */
   badLaunch(device: number): void;
   beginProfile(device: number): void;

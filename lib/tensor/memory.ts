@@ -1,13 +1,14 @@
 import { readFileSync } from "node:fs";
 import { totalmem } from "node:os";
 import { addon, type NativeStats, translate } from "../native/addon.js";
-import { requireInteger } from "../util/check.js";
+import { requireBoolean, requireInteger } from "../util/check.js";
 import { type Device, deviceCode, requireDevice } from "./tensor.js";
 
 /**
  * - `liveTensors`: native tensors not yet freed on all devices, those that the tape keeps for backward included
  * - `liveBytes`, `peakBytes`: storage in use, now and at most since the last `resetPeak()`
  * - `cachedBytes`: freed buffers kept for reuse
+ * - `reservedBytes`: both together
  * - `budget`: bytes that may be in use; beyond it an op throws {@link OutOfMemoryError}
  */
 export type MemoryStats = NativeStats;
@@ -42,7 +43,7 @@ export const memory = Object.assign(
   (device?: Device): MemoryStats => addon.stats(codeOf("memory", device)),
   functions,
 ) as unknown as Memory;
-for (const key of ["liveTensors", "liveBytes", "peakBytes", "cachedBytes", "budget"] as const)
+for (const key of ["liveTensors", "liveBytes", "peakBytes", "cachedBytes", "reservedBytes", "budget"] as const)
   Object.defineProperty(memory, key, {
     get: () => addon.stats(0)[key],
     enumerable: true,
@@ -56,6 +57,15 @@ export function synchronize(device: Device = "cuda"): void {
   } catch (error) {
     throw translate("synchronize", error);
   }
+}
+
+/**
+ * Whether products and convolutions of float32 on a GPU may round their operands to TF32 (10 bits of mantissa) and so run on the
+ * tensor cores. Off unless asked for; float64 and bfloat16 are not touched.
+ */
+export function allowTf32(on: boolean): void {
+  const code = codeOf("allowTf32", "cuda");
+  addon.allowTf32(code, Number(requireBoolean("allowTf32", "on", on)));
 }
 
 /** The container's memory limit where there is one, else the machine's memory. */

@@ -39,8 +39,11 @@ const schema = z.strictObject({
   shift: whole(0).default(0),
   seed: whole(0).default(0),
   device: z.enum(["cpu", "cuda"]).default("cpu"),
-  /** bf16: activations in bfloat16 (on cuda); parameters, states, statistics and losses stay float32. */
-  precision: z.enum(["fp32", "bf16"]).default("fp32"),
+  /**
+   * On cuda also tf32 (float32, products rounded for the tensor cores) and bf16 (activations in bfloat16; parameters, states,
+   * statistics and losses stay float32).
+   */
+  precision: z.enum(["fp32", "tf32", "bf16"]).default("fp32"),
   /** Record the training step as a graph, where the device can. Results do not depend on it. */
   graph: z.boolean().default(true),
   /** CPU threads; all cores by default. They do not change results. */

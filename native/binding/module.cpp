@@ -112,7 +112,9 @@ Napi::Value stats(const Napi::CallbackInfo& info) {
   o.Set("liveTensors", static_cast<double>(e.live_handles()));
   o.Set("liveBytes", static_cast<double>(used.live));
   o.Set("peakBytes", static_cast<double>(used.peak));
-  o.Set("cachedBytes", static_cast<double>(backend(where).cached_bytes()));
+  const int64_t cached = static_cast<int64_t>(backend(where).cached_bytes());
+  o.Set("cachedBytes", static_cast<double>(cached));
+  o.Set("reservedBytes", static_cast<double>(used.live + cached));
   o.Set("budget", static_cast<double>(used.budget));
   return o;
 }
@@ -177,6 +179,12 @@ Napi::Value milliseconds_between(const Napi::CallbackInfo& info) {
 
 Napi::Value bad_launch(const Napi::CallbackInfo& info) {
   backend(device(number(info, 0))).bad_launch();
+  return info.Env().Undefined();
+}
+
+/// allowTf32(device, 0 or 1)
+Napi::Value allow_tf32(const Napi::CallbackInfo& info) {
+  backend(device(number(info, 0))).allow_tf32(integer(info, 1) != 0);
   return info.Env().Undefined();
 }
 
@@ -281,6 +289,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   add("dropGraph", guarded<drop_graph>);
   add("recordEvent", guarded<record_event>);
   add("millisecondsBetween", guarded<milliseconds_between>);
+  add("allowTf32", guarded<allow_tf32>);
   add("badLaunch", guarded<bad_launch>);
   add("beginProfile", guarded<begin_profile>);
   add("endProfile", guarded<end_profile>);

@@ -55,6 +55,11 @@ class Backend {
   }
   /// Until end_profile, every call is timed; `costs` has a place for every row of ops.def.
   virtual void begin_profile() { unsupported(); }
+  /// Whether products of float32 may round their operands to TF32.
+  virtual void allow_tf32(bool on) {
+    (void)on;
+    unsupported();
+  }
   /// Launches a kernel that cannot run, for tests of how that is reported.
   virtual void bad_launch() { unsupported(); }
   virtual void end_profile(OpCost* costs) {

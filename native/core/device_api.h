@@ -53,6 +53,7 @@ struct DeviceApi {
   bool (*begin_profile)(DeviceFailure*);
   bool (*end_profile)(OpCost*, DeviceFailure*);
   bool (*bad_launch)(DeviceFailure*);
+  bool (*allow_tf32)(bool, DeviceFailure*);
 };
 
 }  // namespace qm

@@ -52,6 +52,9 @@ class PluginBackend final : public Backend {
     attempt([&](DeviceFailure* f) { return api_.milliseconds_between(begin, end, &milliseconds, f); });
     return milliseconds;
   }
+  void allow_tf32(bool on) override {
+    attempt([&](DeviceFailure* f) { return api_.allow_tf32(on, f); });
+  }
   void bad_launch() override { attempt(api_.bad_launch); }
   void begin_profile() override { attempt(api_.begin_profile); }
   void end_profile(OpCost* costs) override {

@@ -13,6 +13,7 @@ void require_alive();
 /// Waits for the stream, and returns what kernels reported since the last time.
 Fault wait_for_all();
 void set_draw_offset(uint64_t value);
+void allow_tf32(bool on);
 
 /// Allocator: cuda/memory.cu.
 size_t cached_bytes();

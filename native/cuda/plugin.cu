@@ -148,6 +148,7 @@ const DeviceApi kApi = {
     [](DeviceFailure* failure) { return guarded(failure, [] { begin_profile(); }); },
     [](OpCost* costs, DeviceFailure* failure) { return guarded(failure, [&] { end_profile(costs); }); },
     [](DeviceFailure* failure) { return guarded(failure, [] { bad_launch(); }); },
+    [](bool on, DeviceFailure* failure) { return guarded(failure, [&] { allow_tf32(on); }); },
 };
 
 }  // namespace

@@ -22,6 +22,7 @@ struct Context {
   Fault* fault = nullptr;       // on the device
   Fault* fault_copy = nullptr;  // pinned, for reading it
   uint64_t* draw_offset = nullptr;
+  bool tf32 = false;
   std::string dead;  // the first error that the device cannot recover from
 };
 Context& context() {
@@ -57,6 +58,8 @@ __global__ void set_draw_offset_kernel(uint64_t* place, uint64_t value) { *place
 cudaStream_t stream() { return context().stream; }
 int multiprocessors() { return context().multiprocessors; }
 Fault* fault() { return context().fault; }
+bool tf32_allowed() { return context().tf32; }
+void allow_tf32(bool on) { context().tf32 = on; }
 const uint64_t* draw_offset() { return context().draw_offset; }
 
 void require_alive() {

@@ -12,6 +12,10 @@ namespace qm::cuda {
 /// The stream of all work, in order; every buffer may therefore be reused as soon as it is released.
 cudaStream_t stream();
 int multiprocessors();
+/// Whether products of float32 may round their operands to TF32 (10 bits) for the tensor cores: off unless
+/// asked for.
+bool tf32_allowed();
+
 /// Added to the counter of every draw: 0, but for the replay of a graph. In device memory.
 const uint64_t* draw_offset();
 
