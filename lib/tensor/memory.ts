@@ -43,7 +43,14 @@ export const memory = Object.assign(
   (device?: Device): MemoryStats => addon.stats(codeOf("memory", device)),
   functions,
 ) as unknown as Memory;
-for (const key of ["liveTensors", "liveBytes", "peakBytes", "cachedBytes", "reservedBytes", "budget"] as const)
+for (const key of [
+  "liveTensors",
+  "liveBytes",
+  "peakBytes",
+  "cachedBytes",
+  "reservedBytes",
+  "budget",
+] as const)
   Object.defineProperty(memory, key, {
     get: () => addon.stats(0)[key],
     enumerable: true,

@@ -36,7 +36,8 @@ export function modelCosts(model: QuadMamba, size: number, depth: number): Modul
     costOf(name.slice(0, name.lastIndexOf("."))).parameters += t.size;
   const leave = enterEvaluation(model);
   const macs = scope(() => {
-    const image = zeros([1, size, size, model.config.inChannels]);
+    const [{ device }] = model.parameters();
+    const image = zeros([1, size, size, model.config.inChannels], { device });
     const run = () => (model.classifier ? model.forward(image) : model.forwardFeatures(image));
     return model.withNames(() => profileMacs(() => noGrad(run)));
   });

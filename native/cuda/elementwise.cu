@@ -1,8 +1,8 @@
 // Elementwise kernels: one line per formula of formulas/elementwise.h. A thread owns 16 bytes of the widest
 // tensor; bfloat16 is computed in float32 and rounded once.
 #include "cuda/device/formulas.cuh"
-#include "cuda/gemm_gelu.cuh"
 #include "cuda/device/map.cuh"
+#include "cuda/gemm_gelu.cuh"
 
 namespace qm::cuda {
 

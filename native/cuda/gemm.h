@@ -1,6 +1,6 @@
-// Matrix products on the device: one interface, two engines. bfloat16 runs on tensor cores and accumulates in
-// float32 (gemm_bf16.cu); float32 and float64 run on the ordinary units and are never rounded to less
-// (gemm_simt.cu).
+// Matrix products on the device: one interface. bfloat16 runs on tensor cores and accumulates in
+// float32 (gemm_bf16.cu); float32 and float64 run on the ordinary units and are not rounded to less
+// (gemm_simt.cu), unless float32 has been allowed TF32.
 #pragma once
 #include "cuda/kernel.cuh"
 
@@ -56,5 +56,8 @@ void gemm(const Call& call, const Product<bf16, bf16>& p);
 void gemm(const Call& call, const Product<bf16, float>& p);
 void gemm(const Call& call, const Product<float, float>& p);
 void gemm(const Call& call, const Product<double, double>& p);
+
+/// The engine of float32 where tf32_allowed(): operands rounded to TF32, on tensor cores (gemm_tf32.cu).
+void gemm_tf32(const Call& call, const Product<float, float>& p);
 
 }  // namespace qm::cuda

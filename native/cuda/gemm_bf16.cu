@@ -2,6 +2,7 @@
 #include <cstring>
 
 #include "cuda/gemm_bf16_forms.cuh"
+#include "cuda/gemm_gelu_copy.h"
 #include "cuda/gemm_pieces.h"
 
 namespace qm::cuda {
@@ -68,7 +69,8 @@ bool wide_rows(const Bf16Product<Out>& p) {
 
 template <class F>
 Plan plan_of(const Bf16Product<typename F::Out>& p, bool may_split) {
-  return plan_form<F>(Cut{p.m, p.n, p.k, p.batches.count, F::kBKRows, may_split, sizeof(typename F::Out)},
+  return plan_form<F>(Cut{p.m, p.n, p.k, p.batches.count, F::kBKRows, may_split, F::kFuse == Fuse::gelu_a,
+                          F::kFuse == Fuse::gelu_b, sizeof(typename F::Out)},
                       device_kind());
 }
 
@@ -81,20 +83,34 @@ void run_whole(const Call& call, const Product<bf16, bf16>& s) {
   launch_form<F>(call, plan_of<F>(p, false), p);
 }
 
-/// Both operands in rows along k. If rows of C are few, its columns are the rows of the tiles.
+constexpr int64_t kMostTurned = 1 << 20;  // elements of C
+
+Bf16Product<float> transpose(Bf16Product<float> p) {
+  std::swap(p.m, p.n);
+  std::swap(p.a, p.b);
+  std::swap(p.pitch_a, p.pitch_b);
+  std::swap(p.width_a, p.width_b);
+  std::swap(p.batches.a, p.batches.b);
+  return p;
+}
+
+/// Both operands in rows along k. If its tiles waste less, the transpose of C is computed, and turned when its
+/// pieces are added: too slow for a large C.
 template <Fuse fuse, class Out>
 void run_sums(const Call& call, const Product<bf16, Out>& s) {
   using F = SumForm<fuse>;
   Bf16Product<float> p = describe<float>(s);
-  const bool turned = fuse == Fuse::none && s.m <= 48 && s.n > s.m;
-  if (turned) {
-    std::swap(p.m, p.n);
-    std::swap(p.a, p.b);
-    std::swap(p.pitch_a, p.pitch_b);
-    std::swap(p.width_a, p.width_b);
-    std::swap(p.batches.a, p.batches.b);
+  Plan plan = plan_of<F>(p, true);
+  bool turned = false;
+  if (fuse == Fuse::none && s.m * s.n <= kMostTurned) {
+    const Bf16Product<float> other = transpose(p);
+    const Plan other_plan = plan_of<F>(other, true);
+    turned = other_plan.time < plan.time;
+    if (turned) {
+      p = other;
+      plan = other_plan;
+    }
   }
-  const Plan plan = plan_of<F>(p, true);
   if constexpr (std::is_same_v<Out, float>) {
     if (plan.pieces == 1 && !turned) {
       p.c = s.c;
@@ -118,10 +134,37 @@ bool empty(const Product<bf16, Out>& p) {
   return p.m == 0 || p.n == 0 || p.batches.count == 0;
 }
 
+// A pass over memory costs as much time as that many conversions of an element on its way to a product.
+constexpr int64_t kManyConversions = 3;
+
+/// One operand takes its gelu on the way, of each element once for every tile of the other operand's.
+template <class Out>
+bool converts_often(const Product<bf16, Out>& p) {
+  const int64_t tiles = p.fuse == Fuse::gelu_a   ? ceil_div(p.n, kWidestTile)
+                        : p.fuse == Fuse::gelu_b ? ceil_div(p.m, kTileRows)
+                                                 : 0;
+  return tiles >= kManyConversions && p.k > 0 && p.batches.count == 1;
+}
+
+template <class Out>
+void run_on_copy(const Call& call, Product<bf16, Out> p) {
+  const bool of_a = p.fuse == Fuse::gelu_a;
+  Operand<bf16>& operand = of_a ? p.a : p.b;
+  const int64_t outers = of_a ? p.m : p.n;
+  const int64_t rows = operand.k_rows ? p.k : outers, columns = operand.k_rows ? outers : p.k;
+  const int64_t pitch = ceil_div(columns, 8) * 8;
+  const Scratch<bf16> copy(rows * pitch);
+  gelu_copy(call, operand.data, operand.pitch, copy.get(), rows, columns);
+  operand = {copy.get(), pitch, operand.k_rows};
+  p.fuse = Fuse::none;
+  gemm(call, p);
+}
+
 }  // namespace
 
 void gemm(const Call& call, const Product<bf16, bf16>& p) {
   if (empty(p)) return;
+  if (converts_often(p)) return run_on_copy(call, p);
   if (p.a.k_rows && p.b.k_rows) return run_sums<Fuse::none>(call, p);
   if (p.a.k_rows) return run_whole<MixedForm<true>>(call, p);
   if (p.b.k_rows) return run_whole<MixedForm<false>>(call, p);
@@ -132,6 +175,7 @@ void gemm(const Call& call, const Product<bf16, bf16>& p) {
 
 void gemm(const Call& call, const Product<bf16, float>& p) {
   if (empty(p)) return;
+  if (converts_often(p)) return run_on_copy(call, p);
   if (p.fuse == Fuse::gelu_b) return run_sums<Fuse::gelu_b>(call, p);
   run_sums<Fuse::none>(call, p);
 }

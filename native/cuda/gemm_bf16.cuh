@@ -14,7 +14,7 @@
 
 namespace qm::cuda {
 
-constexpr int kTileRows = 128;
+constexpr int kTileRows = 128, kWidestTile = 256;
 constexpr int kLeastAhead = 2, kMostAhead = 6;  // steps
 
 /// Eight warps share a tile as (8 / across) x across, each with its rows and columns in blocks of 16 x 8; a
@@ -189,18 +189,23 @@ __device__ __forceinline__ void store_pairs(const Bf16Product<Out>& p, const Sum
     }
 }
 
+/// 16 bytes of h, or zeros.
+template <class F>
+__device__ __forceinline__ Pack<uint32_t, 4> load_h(const bf16* h, bool inside) {
+  if constexpr (F::kFuse == Fuse::gelu_grad)
+    if (inside) return load_pack<uint32_t, 4>(reinterpret_cast<const uint32_t*>(h));
+  return {};
+}
+
 /// Four pairs of columns that each of four lanes holds, as 16 bytes a lane: lane q stores pair q of all four
-/// at its own `c`, reads its own `h`.
+/// at its own `c`, and has the same part of h.
 template <class F>
 __device__ __forceinline__ void store_four(const float* const (&pairs)[4], const float* const (&bias)[4],
-                                           bf16* c, const bf16* h, bool inside) {
-  uint32_t words[4] = {};
+                                           bf16* c, const Pack<uint32_t, 4>& h, bool inside) {
+  uint32_t words[4];
   if constexpr (F::kFuse == Fuse::gelu_grad) {
-    if (inside) {
-      const auto pack = load_pack<uint32_t, 4>(reinterpret_cast<const uint32_t*>(h));
 #pragma unroll
-      for (int q = 0; q < 4; q++) words[q] = pack.v[q];
-    }
+    for (int q = 0; q < 4; q++) words[q] = h.v[q];
     transpose_quad(words);
   }
 #pragma unroll
@@ -218,32 +223,44 @@ __device__ __forceinline__ void store_four(const float* const (&pairs)[4], const
 template <class T, class F>
 __device__ __forceinline__ void store_chunks(const Bf16Product<bf16>& p, const Sums<T>& sums,
                                              const Place<bf16>& at) {
+  constexpr int kLoads = T::kWarpgroup ? 2 : 1;  // of h, that are under way
+  constexpr int kAcross = T::kColumnBlocks >= 4 ? T::kColumnBlocks / 4 : 1;
+  constexpr int kGroups = T::kRowBlocks * 2 * (T::kColumnBlocks / 4);
   const int lane = threadIdx.x % kWarp, quad_lane = lane % 4;
   const float* bias = at.bias + quad_lane * 2;
+  // four column blocks of one row
+  const int64_t own_column = at.column + quad_lane * 8, first_row = at.row + lane / 4;
+  const int64_t first = first_row * p.ldc + own_column;
+  const int columns = static_cast<int>(clamp(p.n - own_column, T::kWarpColumns));
+  const int rows = static_cast<int>(clamp(p.m - first_row, T::kWarpRows));
+  const auto offset = [&](int group) { return first + group / kAcross * 8 * p.ldc + group % kAcross * 32; };
+  const auto inside = [&](int group) { return group / kAcross * 8 < rows && group % kAcross * 32 < columns; };
+  Pack<uint32_t, 4> h[kLoads];
 #pragma unroll
-  for (int i = 0; i < T::kRowBlocks; i++) {
-    const int64_t row = at.row + i * 16 + lane / 4;
-    // four column blocks of one row
+  for (int group = 0; group < kLoads && group < kGroups; group++)
+    h[group] = load_h<F>(at.h + offset(group), inside(group));
 #pragma unroll
-    for (int half = 0; half < 2; half++) {
-      const int64_t own_row = row + half * 8, own_column = at.column + quad_lane * 8;
-      const int64_t offset = own_row * p.ldc + own_column;
-      const int columns = own_row < p.m ? static_cast<int>(clamp(p.n - own_column, T::kWarpColumns)) : 0;
+  for (int group = 0; group < kGroups; group++) {
+    const Pack<uint32_t, 4> own_h = h[group % kLoads];
+    if (group + kLoads < kGroups)
+      h[group % kLoads] = load_h<F>(at.h + offset(group + kLoads), inside(group + kLoads));
+    const int i = group / kAcross / 2, half = group / kAcross % 2, j = group % kAcross * 4;
+    store_four<F>({&sums[i][j][half * 2], &sums[i][j + 1][half * 2], &sums[i][j + 2][half * 2],
+                   &sums[i][j + 3][half * 2]},
+                  {bias + j * 8, bias + j * 8 + 8, bias + j * 8 + 16, bias + j * 8 + 24},
+                  at.c + offset(group), own_h, inside(group));
+  }
+  // the last two, of two rows
+  if constexpr (T::kColumnBlocks % 4 != 0) {
+    constexpr int j = T::kColumnBlocks - 2;
 #pragma unroll
-      for (int j = 0; j + 4 <= T::kColumnBlocks; j += 4)
-        store_four<F>({&sums[i][j][half * 2], &sums[i][j + 1][half * 2], &sums[i][j + 2][half * 2],
-                       &sums[i][j + 3][half * 2]},
-                      {bias + j * 8, bias + j * 8 + 8, bias + j * 8 + 16, bias + j * 8 + 24},
-                      at.c + offset + j * 8, at.h + offset + j * 8, j * 8 < columns);
-    }
-    // the last two, of two rows
-    if constexpr (T::kColumnBlocks % 4 != 0) {
-      constexpr int j = T::kColumnBlocks - 2;
-      const int64_t own_row = row + quad_lane / 2 * 8, own_column = at.column + j * 8 + quad_lane % 2 * 8;
-      const int64_t offset = own_row * p.ldc + own_column;
+    for (int i = 0; i < T::kRowBlocks; i++) {
+      const int64_t row = first_row + i * 16 + quad_lane / 2 * 8;
+      const int64_t column = at.column + j * 8 + quad_lane % 2 * 8, place = row * p.ldc + column;
+      const bool stored = row < p.m && column < p.n;
       store_four<F>({&sums[i][j][0], &sums[i][j + 1][0], &sums[i][j][2], &sums[i][j + 1][2]},
-                    {bias + j * 8, bias + j * 8 + 8, bias + j * 8, bias + j * 8 + 8}, at.c + offset,
-                    at.h + offset, own_row < p.m && own_column < p.n);
+                    {bias + j * 8, bias + j * 8 + 8, bias + j * 8, bias + j * 8 + 8}, at.c + place,
+                    load_h<F>(at.h + place, stored), stored);
     }
   }
 }

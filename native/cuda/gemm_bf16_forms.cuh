@@ -34,8 +34,8 @@ struct TilesOf<RowForm<fuse>> {
 };
 template <Fuse fuse>
 struct TilesOf<SumForm<fuse>> {
-  using type = TileList<Tile<16, false>, Tile<48, false>, Tile<96, false>, Tile<128, false>, Tile<128, true>,
-                        Tile<256, true>>;
+  using type = TileList<Tile<16, false>, Tile<48, false>, Tile<96, false>, Tile<128, false>, Tile<96, true>,
+                        Tile<128, true>, Tile<192, true>, Tile<256, true>>;
 };
 
 template <class... Tiles>

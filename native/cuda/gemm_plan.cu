@@ -13,8 +13,9 @@ constexpr int64_t kMultiprocessors = 132;
 constexpr double kDram = 4300, kL2 = 44;                   // per device, per multiprocessor
 constexpr double kWarpRate = 3300, kWarpgroupRate = 5000;  // per multiprocessor
 constexpr double kStoreRate = 60;                          // elements through an epilogue
-constexpr double kLatency = 450;  // of a step, half that of a copy: two are on their way
-constexpr double kBubble = 100;   // of a step, where no other block covers its barrier
+constexpr double kLatency = 900;                           // of a copy; some are on their way
+constexpr double kConvert = 0.06;                          // of an element
+constexpr double kBubble = 100;  // of a step, where no other block covers its barrier
 constexpr double kLaunch = 2500;
 constexpr int64_t kLeastSteps = 8;  // of a piece of k
 
@@ -42,8 +43,7 @@ bool estimate(const Cut& cut, const TileKind& kind, const DeviceKind& device, Pl
   // more copies under way, as long as that costs no block its place
   while (plan.stages < kind.in_use + kMostAhead) {
     const int64_t more = shared(plan.resident, plan.stages + 1);
-    if (more > device.shared_block ||
-        device.shared_multiprocessor / (more + 1024) < plan.per_multiprocessor)
+    if (more > device.shared_block || device.shared_multiprocessor / (more + 1024) < plan.per_multiprocessor)
       break;
     plan.shared = more;
     plan.stages++;
@@ -57,10 +57,12 @@ bool estimate(const Cut& cut, const TileKind& kind, const DeviceKind& device, Pl
   const double multiply =
       2.0 * kTileRows * kind.width * depth / (kind.warpgroup ? kWarpgroupRate : kWarpRate);
   const double fill = 2.0 * (rows + (plan.resident ? 0 : columns)) * depth / kL2;
-  const double latency = kLatency * static_cast<double>(steps) / together;
+  const double latency = kLatency * static_cast<double>(steps) / (together * (plan.stages - kind.in_use));
   const double store = kTileRows * kind.width / kStoreRate;
   const double bubbles = kind.warpgroup ? 0 : kBubble * static_cast<double>(steps);
-  const double alone = together > 1 ? store / 2 : store + bubbles;
+  const double convert =
+      kConvert * depth * ((cut.convert_a ? kTileRows : 0) + (cut.convert_b ? kind.width : 0));
+  const double alone = (together > 1 ? store / 2 : store + bubbles) + convert;
   const double busy = static_cast<double>(each) * (std::max({multiply, fill, latency}) + alone);
   const double batches = static_cast<double>(cut.batches), c = m * n * batches;
   double moved = ((m + n) * k * 2 * batches + c * cut.out_bytes) / kDram, after = 0;

@@ -23,7 +23,8 @@ struct Cut {
   int64_t m, n, k, batches;
   bool b_k_rows;
   bool may_split;
-  int out_bytes;  // of an element
+  bool convert_a, convert_b;  // an operand takes its gelu on the way
+  int out_bytes;              // of an element
 };
 
 struct Plan {

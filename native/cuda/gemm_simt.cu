@@ -82,7 +82,10 @@ void gemm_simt(const Call& call, const Product<T, T>& s) {
 
 }  // namespace
 
-void gemm(const Call& call, const Product<float, float>& p) { gemm_simt(call, p); }
+void gemm(const Call& call, const Product<float, float>& p) {
+  if (tf32_allowed()) return gemm_tf32(call, p);
+  gemm_simt(call, p);
+}
 void gemm(const Call& call, const Product<double, double>& p) { gemm_simt(call, p); }
 
 }  // namespace qm::cuda

@@ -43,6 +43,13 @@ __device__ __forceinline__ void multiply_add(double (&d)[4], const double (&a)[2
 #endif
 }
 
+/// The greater one, NaN if one is.
+__device__ __forceinline__ float max_or_nan(float x, float y) {
+  float z;
+  asm("max.NaN.f32 %0, %1, %2;" : "=f"(z) : "f"(x), "f"(y));
+  return z;
+}
+
 /// 2^x to 2 ULP; results below the normal range become 0.
 __device__ __forceinline__ float exp2_approximate(float x) {
   float y;

@@ -17,7 +17,9 @@ namespace qm::cuda {
 constexpr bool kHasWarpgroup = QM_HAS_WARPGROUP;  // in the code being compiled
 
 /// Makes shared memory that this thread wrote (its finished copies too) visible to the products.
-__device__ __forceinline__ void publish_to_warpgroups() { QM_WARPGROUP("fence.proxy.async;" ::: "memory"); }
+__device__ __forceinline__ void publish_to_warpgroups() {
+  QM_WARPGROUP("fence.proxy.async.shared::cta;" ::: "memory");
+}
 /// Products follow: before the first one, and whenever other instructions have used the sums.
 __device__ __forceinline__ void begin_products() { QM_WARPGROUP("wgmma.fence.sync.aligned;" ::: "memory"); }
 __device__ __forceinline__ void commit_products() {

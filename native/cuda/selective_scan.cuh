@@ -145,7 +145,9 @@ void scan_cut(ScanArguments<T>& g, bool meet, bool wide, bool aligned) {
   const int64_t pieces = g.batch * (g.groups / turns);
   // two channels for a lane cost less than two lanes, unless half of the last run's lanes have none
   const int64_t runs = ceil_div(own, kWarp), wide_runs = ceil_div(own, 2 * kWarp);
-  g.lane_channels = wide && g.states == 1 && g.aligned && 7 * wide_runs <= 4 * runs && 2 * pieces * wide_runs >= full ? 2 : 1;
+  g.lane_channels =
+      wide && g.states == 1 && g.aligned && 7 * wide_runs <= 4 * runs && 2 * pieces * wide_runs >= full ? 2
+                                                                                                        : 1;
   g.runs = static_cast<int>(g.lane_channels == 2 ? wide_runs : runs);
 
   const int64_t blocks = std::max<int64_t>(1, pieces * g.runs), chunks = std::max(1, g.chunks);
@@ -159,16 +161,15 @@ void scan_cut(ScanArguments<T>& g, bool meet, bool wide, bool aligned) {
   g.adds = meet || g.states > kMaxStates<T>;
 }
 
-/// Calls body(kV, kN, kW), integral constants, for the kernel that fits: kN is 1 or kSeveral states at a time,
-/// kV 1, or with kWide, which scan_cut() was told, 2.
-template <class T, bool kWide, int kSeveral, class Body>
+/// Calls body(kV, kN, kW), integral constants, for the kernel that fits: two channels for a lane with kWide, which scan_cut()
+/// was told, kFew states at a time of up to four, kMany of more.
+template <class T, bool kWide, int kFew, int kMany, class Body>
 void scan_variant(const ScanArguments<T>& g, Body&& body) {
   using One = std::integral_constant<int, 1>;
   using Short = std::integral_constant<int, 4>;
   using Long = std::integral_constant<int, 8>;
-  using Several = std::integral_constant<int, kSeveral>;
-  if (g.states > 4) return body(One{}, Several{}, Short{});
-  if (g.states > 1) return body(One{}, Several{}, Long{});
+  if (g.states > 4) return body(One{}, std::integral_constant<int, kMany>{}, Short{});
+  if (g.states > 1) return body(One{}, std::integral_constant<int, kFew>{}, Long{});
   if constexpr (kWide)
     if (g.lane_channels == 2) return body(std::integral_constant<int, 2>{}, One{}, Long{});
   body(One{}, One{}, Long{});

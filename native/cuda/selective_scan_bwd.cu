@@ -10,9 +10,11 @@
 namespace qm::cuda {
 namespace {
 
-/// Blocks that should fit a multiprocessor: what their registers allow without spilling.
+/// Blocks that should fit a multiprocessor. More of them hide more latency; what they spill for it is little beside that.
 template <class T, int kV, int kN, int kW>
-constexpr int kBackwardBlocks = sizeof(T) == 8 ? 8 / kW : kN > 1 ? 16 / kW : 3;
+constexpr int kBackwardBlocks = sizeof(T) == 8 ? 8 / kW
+                                : kN > 1       ? 16 / kW
+                                               : 3;
 
 template <class T>
 struct ScanGradients {
@@ -57,15 +59,14 @@ __device__ __forceinline__ int scatter_index(int lane) {
 /// scan_segments.cuh, or null.
 template <class T, int kV, int kN, int kW>
 __global__ void __launch_bounds__(kW* kWarp, kBackwardBlocks<T, kV, kN, kW>)
-    selective_scan_bwd_kernel(ScanArguments<T> g, const Acc<T>* starts, const T* dy,
-                              const Acc<T>* states, ScanGradients<T> to) {
+    selective_scan_bwd_kernel(ScanArguments<T> g, const Acc<T>* starts, const T* dy, const Acc<T>* states,
+                              ScanGradients<T> to) {
   using A = Acc<T>;
   using M = ScanMath<T>;
   constexpr int kThreadsHere = kW * kWarp;
   // bits of a lane that pick B or C and a state, and the next ones, that pick a token
-  static_assert(kN <= 2);
-  constexpr int kBits = kN;
-  constexpr int kTokenBits = kV == 2 ? 2 : 3, kTogether = 1 << kTokenBits;
+  constexpr int kBits = kN == 4 ? 3 : kN;
+  constexpr int kTokenBits = kN == 4 || kV == 2 ? 2 : 3, kTogether = 1 << kTokenBits;
   extern __shared__ __align__(16) unsigned char shared[];
   const ScanPlace place(g);
   ScanStages<T, kV, kN, kW, true> stage(g, shared);
@@ -73,26 +74,27 @@ __global__ void __launch_bounds__(kW* kWarp, kBackwardBlocks<T, kV, kN, kW>)
 
   for (int group = place.group; group < place.group + g.block_groups; group++) {
     const bool add = g.from > 0 || (g.shared_u && group > 0);
-    stage.enter_group(place, group, starts, {dy, g.y_row()}, {to.du, g.u_row()},
-                      {to.ddelta, g.channels});
+    stage.enter_group(place, group, starts, {dy, g.y_row()}, {to.du, g.u_row()}, {to.ddelta, g.channels});
     A da[kV] = {}, dd[kV] = {}, dbias[kV] = {};
     if constexpr (kN > 1)
       for (int n = 0; n < padded; n++) stage.at(stage.layout.sums)[n * kThreadsHere + threadIdx.x] = 0;
 
     constexpr int kStage = kW * kTokens;
-    int turn = 0, s = stage.stages() - 1, position = stage.position(s);
+    int turn = 0, s = static_cast<int>(ceil_div(place.end - place.begin, kStage)) - 1,
+        position = stage.position(s);
     stage.keep_token(0, stage.read_token(position));
     __syncwarp();
-    stage.fetch(0, position);
+    if (stage.kAhead) stage.fetch(0, position);
     int coming = stage.read_token(position - kStage);
     for (int i = 0; s >= 0; i++, s--, position -= kStage) {
       const int slot = i & 1, tokens = stage.tokens(position);
       // several states: pieces without tokens are computed from zeros, which saves registers
-      const bool active = kN > 1 || tokens > 0;
+      const bool active = kN > 1 || __any_sync(0xffffffffu, tokens > 0);
+      if (!stage.kAhead) stage.fetch(slot, position);
       stage.settle(slot, coming);
       coming = stage.read_token(position - 2 * kStage);
       if (add) stage.fetch_old(slot, position);
-      stage.fetch(slot ^ 1, position - kStage);
+      if (stage.kAhead) stage.fetch(slot ^ 1, position - kStage);
 
       A dt[kTokens][kV], sum[kV] = {};
       if constexpr (kN > 1) {
@@ -100,7 +102,7 @@ __global__ void __launch_bounds__(kW* kWarp, kBackwardBlocks<T, kV, kN, kW>)
 #pragma unroll
         for (int k = 0; k < kTokens; k++) sum[0] += dt[k][0];
       }
-      // <dh, B> and <dh a h, A * scale>
+      // <dh, B> and <dh a h, A>
       A through_b[kTokens][kV] = {}, through_a[kTokens][kV] = {};
       const int written = stage.here() ? tokens : 0;
       const auto finish = [&](int k) {
@@ -110,11 +112,15 @@ __global__ void __launch_bounds__(kW* kWarp, kBackwardBlocks<T, kV, kN, kW>)
 #pragma unroll
         for (int v = 0; v < kV; v++) {
           du.v[v] = mul_add(dt[k][v], through_b[k][v], skip.v[v] * dyt.v[v]);
-          ddt.v[v] = mul_add(u.v[v], through_b[k][v], M::unscale * through_a[k][v]);
-          if (g.softplus) ddt.v[v] *= M::slope(raw.v[v] + bias.v[v], dt[k][v]);
+          ddt.v[v] = mul_add(u.v[v], through_b[k][v], through_a[k][v]);
           dd[v] = mul_add(dyt.v[v], u.v[v], dd[v]);
-          dbias[v] += ddt.v[v];
         }
+        if (g.softplus) {
+#pragma unroll
+          for (int v = 0; v < kV; v++) ddt.v[v] *= M::slope(raw.v[v] + bias.v[v], dt[k][v]);
+        }
+#pragma unroll
+        for (int v = 0; v < kV; v++) dbias[v] += ddt.v[v];
         T* const ddelta = stage.at_token(stage.result(1), slot, k, stage.group().result_row[1]);
         if (add) {
           const Pack<A, kV> old = stage.get_old(slot, k);
@@ -245,7 +251,12 @@ __global__ void __launch_bounds__(kW* kWarp, kBackwardBlocks<T, kV, kN, kW>)
           }
           forget_loads();
           A da_n[kN] = {}, part[kTogether];
-          // h is the state after token k
+          Pack<A, kV> natural[kN];  // A
+#pragma unroll
+          for (int n = 0; n < kN; n++)
+#pragma unroll
+            for (int v = 0; v < kV; v++) natural[n].v[v] = rate[n].v[v] * M::unscale;
+              // from here on h is the state after token k
 #pragma unroll
           for (int k = kTokens - 1; k >= 0; k--) {
             const Pack<A, kN> b = stage.coefficient(0, k, n0), c = stage.coefficient(1, k, n0);
@@ -263,17 +274,18 @@ __global__ void __launch_bounds__(kW* kWarp, kBackwardBlocks<T, kV, kN, kW>)
                 r[n][v] = dh * decay[k][n][v];
                 h[n][v] = before[k][n][v];
                 const A through = r[n][v] * h[n][v];
-                through_a[k][v] = mul_add(through, rate[n].v[v], through_a[k][v]);
+                through_a[k][v] = mul_add(through, natural[n].v[v], through_a[k][v]);
                 if constexpr (kN == 1)
                   da[v] = mul_add(through, dt[k][v], da[v]);
                 else
                   da_n[n] = mul_add(through, dt[k][v], da_n[n]);
               }
             }
+            if constexpr (kN == 1) finish(k);
             part[k % kTogether] = scatter_sum<0>(values, lane);
             if (k % kTogether == 0) {
               A total = scatter_sum<kBits>(part, lane);
-              #pragma unroll
+#pragma unroll
               for (int bit = kBits + kTokenBits; bit < 5; bit++)
                 total += __shfl_xor_sync(0xffffffffu, total, 1 << bit);
               const int value = scatter_index<0, 2 * kN>(lane), which = value / kN, n = value % kN;
@@ -288,7 +300,6 @@ __global__ void __launch_bounds__(kW* kWarp, kBackwardBlocks<T, kV, kN, kW>)
                   (which ? to.dc : to.db)[at] = narrow<T>(total);
               }
             }
-            if constexpr (kN == 1) finish(k);
           }
           if constexpr (kN > 1) {
 #pragma unroll
@@ -353,13 +364,16 @@ __global__ void __launch_bounds__(kW* kWarp, kBackwardBlocks<T, kV, kN, kW>)
     }
   }
 }
-/// Sums the rows of [rows, columns] in double: slice i takes rows i, i + kSlices, ..., then slices in order. Columns go to
-/// the targets one after the other. A block owns kThreads / kSlices columns.
+
+/// Where the columns of a sum go, one target after the other.
 template <class Out>
 struct SumTargets {
   Out* data[3];
   int64_t size[3];
 };
+
+/// Sums the rows of [rows, columns] in double: slice i takes rows i, i + kSlices, ..., then slices in order. A block owns
+/// kThreads / kSlices columns.
 template <class A, class Out, int kSlices>
 __global__ void __launch_bounds__(kThreads)
     scan_sum_kernel(const A* x, int64_t rows, int64_t columns, SumTargets<Out> to) {
@@ -369,7 +383,8 @@ __global__ void __launch_bounds__(kThreads)
   int64_t column = blockIdx.x * static_cast<int64_t>(kColumns) + threadIdx.x % kColumns;
   double total = 0;
   if (column < columns)
-    for (int64_t row = slice; row < rows; row += kSlices) total += static_cast<double>(x[row * columns + column]);
+    for (int64_t row = slice; row < rows; row += kSlices)
+      total += static_cast<double>(x[row * columns + column]);
   if constexpr (kSlices > 1) {
     room[slice][threadIdx.x % kColumns] = total;
     __syncthreads();
@@ -389,8 +404,8 @@ template <class A, class Out>
 void sum_rows(const Call& call, const A* x, int64_t rows, int64_t columns, const SumTargets<Out>& to) {
   constexpr int kSlices = 8;
   if (rows >= 2 * kSlices)
-    QM_LAUNCH(call, (scan_sum_kernel<A, Out, kSlices>), grid_of(columns, kThreads / kSlices), kThreads, 0, x, rows,
-              columns, to);
+    QM_LAUNCH(call, (scan_sum_kernel<A, Out, kSlices>), grid_of(columns, kThreads / kSlices), kThreads, 0, x,
+              rows, columns, to);
   else
     QM_LAUNCH(call, (scan_sum_kernel<A, Out, 1>), grid_of(columns), kThreads, 0, x, rows, columns, to);
 }
@@ -414,8 +429,8 @@ void backward(const Call& call) {
   T *du = out[0].as<T>(), *ddelta = out[1].as<T>(), *db = out[3].as<T>(), *dc = out[4].as<T>();
   A *da = out[2].as<A>(), *dd = out[5].as<A>(), *dbias = out[6].as<A>();
 
-  const bool aligned = aligned_to<16>(g.u) && aligned_to<16>(g.delta) && aligned_to<16>(dy) && aligned_to<16>(du) &&
-                       aligned_to<16>(ddelta);
+  const bool aligned = aligned_to<16>(g.u) && aligned_to<16>(g.delta) && aligned_to<16>(dy) &&
+                       aligned_to<16>(du) && aligned_to<16>(ddelta);
   scan_cut(g, g.shared_u && g.groups > 1, sizeof(T) == 2, aligned);
   const bool cut = g.segments > 1 && g.blocks() > 0, one_run = g.runs == 1;
   const int64_t channels = g.channels, columns = channels * (g.states + 2);
@@ -428,7 +443,7 @@ void backward(const Call& call) {
     const ScanGradients<T> to{du, ddelta, db, dc, one_run ? nullptr : bc.get(), sums.get()};
     if (cut) scan_starts<T, true>(call, g, dy, g.y_row(), starts.get());
     scan_launches(g, [&](const ScanArguments<T>& part) {
-      scan_variant<T, sizeof(T) == 2, 2>(part, [&](auto v, auto n, auto w) {
+      scan_variant<T, sizeof(T) == 2, 2, sizeof(T) == 8 ? 2 : 4>(part, [&](auto v, auto n, auto w) {
         constexpr int kV = decltype(v)::value, kN = decltype(n)::value, kW = decltype(w)::value;
         const ScanLayout<T, kV, kN, kW, true> layout(part.count, part.adds);
         QM_LAUNCH(call, (selective_scan_bwd_kernel<T, kV, kN, kW>), grid_of(part.blocks(), 1), kW * kWarp,
@@ -436,11 +451,11 @@ void backward(const Call& call) {
       });
     });
   }
-  if (!one_run) sum_rows<A, T>(call, bc.get(), g.runs, 2 * bc_size, {{db, dc, nullptr}, {bc_size, bc_size, 0}});
+  if (!one_run)
+    sum_rows<A, T>(call, bc.get(), g.runs, 2 * bc_size, {{db, dc, nullptr}, {bc_size, bc_size, 0}});
   sum_rows<A, A>(call, sums.get(), rows, columns,
                  {{da, dd, dbias}, {channels * g.states, channels, channels}});
 }
-/// END
 
 }  // namespace
 

@@ -7,12 +7,12 @@
 namespace qm::cuda {
 namespace {
 
-/// Blocks that should fit a multiprocessor: what their registers allow without spilling.
+/// Blocks that should fit a multiprocessor.
 template <class T, int kV, int kN, int kW>
-constexpr int kForwardBlocks = kN > 1           ? 16 / kW
-                               : kV == 2        ? 3
-                               : sizeof(T) == 8 ? 2
-                                                : 4;
+constexpr int kForwardBlocks = sizeof(T) == 8 ? (kN > 1 ? 8 / kW : 2)
+                               : kN > 1       ? 16 / kW
+                               : kV == 2      ? 3
+                                              : 4;
 
 /// A block owns a run of channels of one batch entry and group (see selective_scan.cuh) and walks its stages. In a stage, a
 /// thread holds kTokens positions of kV channels, and takes the states kN at a time:
@@ -39,15 +39,17 @@ __global__ void __launch_bounds__(kW* kWarp, kForwardBlocks<T, kV, kN, kW>)
     int turn = 0, position = stage.position(0);
     stage.keep_token(0, stage.read_token(position));
     __syncwarp();
-    stage.fetch(0, position);
+    if (stage.kAhead) stage.fetch(0, position);
     int coming = stage.read_token(position + kStage);
-    for (int s = 0; s < stage.stages(); s++, position += kStage) {
+    const int stages = static_cast<int>(ceil_div(place.end - place.begin, kStage));
+    for (int s = 0; s < stages; s++, position += kStage) {
       const int slot = s & 1, tokens = stage.tokens(position);
       // several states: pieces without tokens are computed from zeros, which saves registers
-      const bool active = kN > 1 || tokens > 0;
+      const bool active = kN > 1 || __any_sync(0xffffffffu, tokens > 0);
+      if (!stage.kAhead) stage.fetch(slot, position);
       stage.settle(slot, coming);
       coming = stage.read_token(position + 2 * kStage);
-      stage.fetch(slot ^ 1, position + kStage);
+      if (stage.kAhead) stage.fetch(slot ^ 1, position + kStage);
 
       A dt[kTokens][kV], sum[kV] = {}, yt[kTokens][kV] = {};
       A drive[kTokens][kV];  // dt u; times B where there is one state
@@ -168,23 +170,13 @@ __global__ void __launch_bounds__(kW* kWarp, kForwardBlocks<T, kV, kN, kW>)
           for (int v = 0; v < kV; v++) yt[k][v] += old.v[v];
         }
       }
-      if (stage.here()) {
-        T* const out = stage.result(0);
-        const int row = stage.group().result_row[0];
-        const auto write = [&](int k) {
-          Pack<T, kV> result;
+      const int row = stage.group().result_row[0], written = stage.here() ? tokens : 0;
 #pragma unroll
-          for (int v = 0; v < kV; v++) result.v[v] = narrow<T>(yt[k][v]);
-          store_pack<T, kV>(stage.at_token(out, slot, k, row), result);
-        };
-        if (tokens == kTokens) {
+      for (int k = 0; k < kTokens; k++) {
+        Pack<T, kV> result;
 #pragma unroll
-          for (int k = 0; k < kTokens; k++) write(k);
-        } else {
-#pragma unroll
-          for (int k = 0; k < kTokens; k++)
-            if (k < tokens) write(k);
-        }
+        for (int v = 0; v < kV; v++) result.v[v] = narrow<T>(yt[k][v]);
+        store_if(k < written, stage.at_token(stage.result(0), slot, k, row), result);
       }
     }
   }
@@ -234,9 +226,9 @@ void forward(const Call& call) {
   TensorView &out = call.out[0], &kept = call.out[1];
   call.require(out.dtype == call.in[0].dtype && out.shape == Shape{3, {g.batch, g.length, g.y_row()}},
                "y of its shape and dtype");
-  call.require(kept.dtype == acc_dtype(out.dtype) &&
-                   kept.shape == Shape{4, {g.batch, g.chunks, g.channels, g.states}},
-               "states of their shape and dtype");
+  call.require(
+      kept.dtype == acc_dtype(out.dtype) && kept.shape == Shape{4, {g.batch, g.chunks, g.channels, g.states}},
+      "states of their shape and dtype");
   T* y = out.as<T>();
   Acc<T>* states = kept.as<Acc<T>>();
   check_order(call, g.order, g.length);
@@ -247,8 +239,9 @@ void forward(const Call& call) {
   const bool cut = g.segments > 1;
   Scratch<Acc<T>> starts(cut ? g.batch * g.segments * g.channels * g.states : 1);
   if (cut) scan_starts<T, false>(call, g, g.u, g.u_row(), starts.get());
+  constexpr int kSeveral = sizeof(T) == 8 ? 2 : 4;
   scan_launches(g, [&](const ScanArguments<T>& part) {
-    scan_variant<T, sizeof(T) <= 4, sizeof(T) == 8 ? 2 : 4>(part, [&](auto v, auto n, auto w) {
+    scan_variant<T, sizeof(T) <= 4, kSeveral, kSeveral>(part, [&](auto v, auto n, auto w) {
       constexpr int kV = decltype(v)::value, kN = decltype(n)::value, kW = decltype(w)::value;
       const ScanLayout<T, kV, kN, kW, false> layout(part.count, part.adds);
       QM_LAUNCH(call, (selective_scan_fwd_kernel<T, kV, kN, kW>), grid_of(part.blocks(), 1), kW * kWarp,

@@ -42,6 +42,33 @@ __device__ __forceinline__ T* address_plus(T* address, unsigned a, unsigned b) {
   return reinterpret_cast<T*>(sum);
 }
 
+/// Stores where `present` is true, without a branch.
+template <class P>
+__device__ __forceinline__ void store_if(bool present, void* to, const P& value) {
+  const auto address = reinterpret_cast<uint64_t>(to);
+  const auto flag = static_cast<unsigned>(present);
+  if constexpr (sizeof(P) == 2) {
+    uint16_t bits;
+    memcpy(&bits, &value, sizeof(bits));
+    asm volatile("{.reg .pred p; setp.ne.u32 p, %2, 0; @p st.global.b16 [%0], %1;}" ::"l"(address), "h"(bits),
+                 "r"(flag)
+                 : "memory");
+  } else if constexpr (sizeof(P) == 4) {
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof(bits));
+    asm volatile("{.reg .pred p; setp.ne.u32 p, %2, 0; @p st.global.b32 [%0], %1;}" ::"l"(address), "r"(bits),
+                 "r"(flag)
+                 : "memory");
+  } else {
+    static_assert(sizeof(P) == 8);
+    uint64_t bits;
+    memcpy(&bits, &value, sizeof(bits));
+    asm volatile("{.reg .pred p; setp.ne.u32 p, %2, 0; @p st.global.b64 [%0], %1;}" ::"l"(address), "l"(bits),
+                 "r"(flag)
+                 : "memory");
+  }
+}
+
 /// Starts a copy to shared memory that no thread waits for; zeros, and nothing read, where `present` is false. The compiler may
 /// move it past other accesses: what was read there before needs a barrier in between.
 __device__ __forceinline__ void copy_async16(void* shared, const void* global, bool present) {
@@ -54,7 +81,9 @@ __device__ __forceinline__ void copy_async4(void* shared, const void* global, bo
 }
 /// Ends a group of copies; waits for the groups before the last one; waits for all copies. Of this thread.
 __device__ __forceinline__ void copy_async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
-__device__ __forceinline__ void copy_async_wait_but_last() { asm volatile("cp.async.wait_group 1;" ::: "memory"); }
+__device__ __forceinline__ void copy_async_wait_but_last() {
+  asm volatile("cp.async.wait_group 1;" ::: "memory");
+}
 __device__ __forceinline__ void copy_async_wait() { asm volatile("cp.async.wait_all;" ::: "memory"); }
 
 /// Makes the compiler load again what it has loaded from shared memory: registers are dearer there.

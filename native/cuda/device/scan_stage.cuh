@@ -35,7 +35,7 @@ __device__ __forceinline__ Pack<Acc<T>, N> load_wide(const T* p) {
 template <class T>
 struct ScanGroup {
   const T* column[3];
-  T* result[2];
+  T* result[2][kWarp];  // for each lane
   int row[3], result_row[2];
   int width;       // channels in the run
   const T *b, *c;  // first state, at token 0
@@ -47,10 +47,10 @@ struct ScanGroup {
 
 /// Shared memory of a block: offsets in bytes, multiples of 16. T and Acc<T> arrays, slowest dimension first:
 ///   group  ScanGroup
-///   tiles  T   [2 slots][u, delta, dy][kW][kTokens][kRun]   dy: backward
+///   tiles  T   [slots][u, delta, dy][kW][kTokens][kRun]   dy: backward
 ///   tokens int [2 slots][kW][kTokens]
 ///   old    T   [kW][kTokens][kRun]                          of du, where groups or launches add to it (backward)
-///   raw    T   [2 slots][kW][kTokens][B, C][count]          B and C as they come (kN > 1)
+///   raw    T   [slots][kW][kTokens][B, C][count]          B and C as they come (kN > 1)
 ///   bc     Acc [kW][kTokens][B, C][padded]                  zeros from `count` on
 ///   lanes  Acc [bias, D][kRun]
 ///   rates  Acc [padded][kRun]                               A * scale
@@ -66,6 +66,8 @@ struct ScanLayout {
   static constexpr int kTile = kTokens * kRun;
   static constexpr int kTiles = kBackward ? 3 : 2;
   static constexpr int kEnds = kBackward ? 3 : 2;
+  static constexpr int kSlots =
+      sizeof(T) == 8 ? 1 : 2;  // stages of data at a time: two of float64 are too much
   int count, padded;
   int tiles, tokens, old, raw, bc, lanes, rates, carry, ends, sums, bytes;
 
@@ -74,10 +76,10 @@ struct ScanLayout {
     count = kN == 1 ? 1 : states;
     padded = (count + kN - 1) / kN * kN;
     tiles = (static_cast<int>(sizeof(ScanGroup<T>)) + 15) / 16 * 16;
-    tokens = tiles + 2 * kTiles * kW * kTile * data_size;
+    tokens = tiles + kSlots * kTiles * kW * kTile * data_size;
     old = tokens + 2 * kW * kTokens * static_cast<int>(sizeof(int));
     raw = old + (kBackward && adds ? kW * kTile * data_size : 0);
-    bc = raw + (kN == 1 ? 0 : 2 * kW * kTokens * 2 * count * data_size);
+    bc = raw + (kN == 1 ? 0 : kSlots * kW * kTokens * 2 * count * data_size);
     lanes = bc + kW * kTokens * 2 * padded * size;
     rates = lanes + 2 * kRun * size;
     carry = rates + padded * kRun * size;
@@ -127,7 +129,8 @@ struct ScanStages {
       }
 #pragma unroll
       for (int which = 0; which < (kBackward ? 2 : 1); which++) {
-        to.result[which] = results[which].data + offset(results[which].row);
+        T* const first_result = results[which].data + offset(results[which].row);
+        for (int i = 0; i < kWarp; i++) to.result[which][i] = first_result + i * kV;
         to.result_row[which] = results[which].row * static_cast<int>(sizeof(T));
       }
       to.width = min(kRun, g.per_group - run_first);
@@ -161,7 +164,6 @@ struct ScanStages {
   }
 
   __device__ ScanGroup<T>& group() const { return *reinterpret_cast<ScanGroup<T>*>(shared); }
-  __device__ int stages() const { return (group().end - group().begin + kStage - 1) / kStage; }
   /// Scan position of the warp's first token in a stage.
   __device__ int position(int stage) const { return group().begin + (stage * kW + warp) * kTokens; }
   /// Tokens of the warp from a position on; 0 or less: none.
@@ -219,16 +221,18 @@ struct ScanStages {
     return group().first_state + (static_cast<int64_t>(stage) * g.channels + lane * kV) * g.states + n;
   }
   /// The lane's channels of a result, at token 0.
-  __device__ T* result(int which) const { return group().result[which] + lane * kV; }
+  __device__ T* result(int which) const { return group().result[which][lane]; }
   __device__ A* at(int offset) const { return reinterpret_cast<A*>(shared + offset); }
+
+  /// Whether fetch() is called a stage ahead, for the other slot, or for the stage in hand.
+  static constexpr bool kAhead = Layout::kSlots == 2;
 
   /// Starts to bring the tokens from a position on, which are kept.
   __device__ void fetch(int slot, int position) {
     const int n = tokens(position);
+    if (!kAhead) __syncwarp();
     if (kN == 1 && n <= 0) return copy_async_commit();
-#pragma unroll
-    for (int which = 0; which < Layout::kTiles; which++)
-      fetch_tile(tile(which, slot), group().column[which], group().row[which], n, slot);
+    fetch_tiles<Layout::kTiles>(tile(0, slot), group().column, group().row, n, slot);
     fetch_coefficients(slot, n);
     copy_async_commit();
   }
@@ -236,11 +240,12 @@ struct ScanStages {
   /// it goes before the fetch() of the next stage, which then need not be waited for.
   __device__ void fetch_old(int slot, int position) {
     if (!kBackward) __syncwarp();
-    fetch_tile(old_tile(slot), group().result[0], group().result_row[0], tokens(position), slot);
+    const T* const column[1] = {group().result[0][0]};
+    fetch_tiles<1>(old_tile(slot), column, group().result_row, tokens(position), slot);
     copy_async_commit();
   }
   __device__ void settle_old() {
-    if (kBackward)
+    if (kBackward && kAhead)
       copy_async_wait_but_last();
     else
       copy_async_wait();
@@ -271,7 +276,7 @@ struct ScanStages {
  private:
   __device__ T* tile(int which, int slot) const {
     return reinterpret_cast<T*>(shared + layout.tiles) +
-           ((slot * Layout::kTiles + which) * kW + warp) * Layout::kTile;
+           ((slot % Layout::kSlots * Layout::kTiles + which) * kW + warp) * Layout::kTile;
   }
   __device__ T* old_tile(int slot) const {
     return kBackward ? reinterpret_cast<T*>(shared + layout.old) + warp * Layout::kTile : tile(1, slot);
@@ -280,29 +285,44 @@ struct ScanStages {
     return reinterpret_cast<int*>(shared + layout.tokens) + (slot * kW + warp) * kTokens;
   }
   __device__ T* raw(int slot) const {
-    return reinterpret_cast<T*>(shared + layout.raw) + (slot * kW + warp) * kTokens * 2 * layout.count;
+    return reinterpret_cast<T*>(shared + layout.raw) +
+           (slot % Layout::kSlots * kW + warp) * kTokens * 2 * layout.count;
   }
   __device__ A* coefficients(int k) const { return at(layout.bc) + (warp * kTokens + k) * 2 * layout.padded; }
 
-  /// Zeros where there is no token or channel.
-  __device__ void fetch_tile(T* to, const T* from, int row, int n, int slot) const {
+  /// Tiles of one slot; zeros where there is no token or channel.
+  template <int kCount>
+  __device__ void fetch_tiles(T* to, const T* const* column, const int* row, int n, int slot) const {
+    constexpr int kStride = kW * Layout::kTile;
     const int width = group().width;
     if (g.aligned) {
-      // a lane takes the same column of several tokens
-      constexpr int kRowWords = kRun / kPack<T>, kAtOnce = kWarp / kRowWords;
+      // a lane takes the same channels of several tokens
+      constexpr int kRowWords = kRun / kPack<T>, kAtOnce = kWarp / kRowWords, kWords = kTokens / kAtOnce;
       static_assert(kAtOnce > 0 && kTokens % kAtOnce == 0);
       const int i = lane % kRowWords * kPack<T>, first = lane / kRowWords;
-      const int end_token = i < width ? n : 0;
+      const int end = i < width ? n : 0;
+      unsigned of[kWords];
 #pragma unroll
-      for (int k = first; k < kTokens + first; k += kAtOnce)
-        copy_async16(to + k * kRun + i, at_token(from + i, slot, k, row), k < end_token);
+      for (int k = 0; k < kWords; k++) of[k] = static_cast<unsigned>(token(slot, first + k * kAtOnce));
+#pragma unroll
+      for (int which = 0; which < kCount; which++) {
+        const T* const from = column[which] + i;
+        const auto row_bytes = static_cast<unsigned>(row[which]);
+#pragma unroll
+        for (int k = 0; k < kWords; k++)
+          copy_async16(to + which * kStride + (first + k * kAtOnce) * kRun + i,
+                       address_plus(from, of[k], row_bytes), first + k * kAtOnce < end);
+      }
     } else {
 #pragma unroll 1
-      for (int k = 0; k < kTokens; k++) {
-        const T* const at = at_token(from, slot, k, row);
+      for (int which = 0; which < kCount; which++)
 #pragma unroll 1
-        for (int i = lane; i < kRun; i += kWarp) to[k * kRun + i] = k < n && i < width ? at[i] : T(0.0f);
-      }
+        for (int k = 0; k < kTokens; k++) {
+          const T* const at = at_token(column[which], slot, k, row[which]);
+#pragma unroll 1
+          for (int i = lane; i < kRun; i += kWarp)
+            to[which * kStride + k * kRun + i] = k < n && i < width ? at[i] : T(0.0f);
+        }
     }
   }
 
