@@ -1,10 +1,12 @@
-// What the forward and the backward scan share on the host: checks, the arguments of their kernels, and how the work is cut.
+// What the forward and the backward scan share on the host: checks, the arguments of their kernels, and how
+// the work is cut.
 //
-// A block of kW warps owns one run of channels (kV for each lane) of one batch entry and group, or of all groups one after
-// the other where they meet in the same elements. It walks the scan positions in stages of kW * kTokens: lanes are
-// channels, warps are consecutive pieces of time. Where that gives too few blocks, the scan is cut into segments of whole
-// stages whose states at the start come from a summary of the segments before (scan_segments.cuh). The cuts depend on
-// shapes only. A stage is a chunk: `states` are what the stages begin with.
+// A block of kW warps owns one run of channels (kV for each lane) of one batch entry and group, or of all
+// groups one after the other where they meet in the same elements. It walks the scan positions in stages of
+// kW * kTokens: lanes are channels, warps are consecutive pieces of time. Where that gives too few blocks,
+// the scan is cut into segments of whole stages whose states at the start come from a summary of the
+// segments before (scan_segments.cuh). The cuts depend on shapes only. A stage is a chunk: `states` are
+// what the stages begin with.
 #pragma once
 #include "cuda/device/fault.cuh"
 #include "cuda/device/pack.cuh"
@@ -133,8 +135,9 @@ ScanArguments<T> scan_arguments(const Call& call, int first, const TensorView& o
   return g;
 }
 
-/// Fills in the cuts. `meet`: the groups of a channel add to the same elements, so that they take turns. `wide`: two
-/// channels for a lane are allowed where there is one state. `aligned`: the tensors' addresses are.
+/// Fills in the cuts. `meet`: the groups of a channel add to the same elements, so that they take turns.
+/// `wide`: two channels for a lane are allowed where there is one state. `aligned`: the tensors' addresses
+/// are.
 template <class T>
 void scan_cut(ScanArguments<T>& g, bool meet, bool wide, bool aligned) {
   constexpr int64_t full = 528;  // blocks that keep the largest card busy: four on each multiprocessor
@@ -161,8 +164,8 @@ void scan_cut(ScanArguments<T>& g, bool meet, bool wide, bool aligned) {
   g.adds = meet || g.states > kMaxStates<T>;
 }
 
-/// Calls body(kV, kN, kW), integral constants, for the kernel that fits: two channels for a lane with kWide, which scan_cut()
-/// was told, kFew states at a time of up to four, kMany of more.
+/// Calls body(kV, kN, kW), integral constants, for the kernel that fits: two channels for a lane with
+/// kWide, which scan_cut() was told, kFew states at a time of up to four, kMany of more.
 template <class T, bool kWide, int kFew, int kMany, class Body>
 void scan_variant(const ScanArguments<T>& g, Body&& body) {
   using One = std::integral_constant<int, 1>;
@@ -175,7 +178,8 @@ void scan_variant(const ScanArguments<T>& g, Body&& body) {
   body(One{}, One{}, Long{});
 }
 
-/// Runs body for each launch of a scan: the groups where they cannot take turns in a block, and blocks of states.
+/// Runs body for each launch of a scan: the groups where they cannot take turns in a block, and blocks of
+/// states.
 template <class T, class Body>
 void scan_launches(ScanArguments<T> g, Body&& body) {
   const int turns = g.group_blocks * g.block_groups == g.groups ? 1 : g.groups;

@@ -1,7 +1,8 @@
 // Gradients of the selective scan. With r_j what the steps after j say about h_j, dh_j = dy_j C_j + r_j and
 // r_{j-1} = a_j dh_j, where a_j = exp(dt_j A):
 //   du = D dy + dt <dh, B>      ddt = u <dh, B> + <dh a h_{j-1}, A>      ddelta = ddt softplus'
-//   dB = sum over channels of dh dt u      dC = sum over channels of dy h      dA = sum over time of dh a h_{j-1} dt
+//   dB = sum over channels of dh dt u      dC = sum over channels of dy h      dA = sum over time of dh a
+//   h_{j-1} dt
 // Shapes and rules: native/cpu/selective_scan.cpp.
 #include "cuda/device/scan_segments.cuh"
 #include "cuda/device/scan_stage.cuh"
@@ -10,7 +11,8 @@
 namespace qm::cuda {
 namespace {
 
-/// Blocks that should fit a multiprocessor. More of them hide more latency; what they spill for it is little beside that.
+/// Blocks that should fit a multiprocessor. More of them hide more latency; what they spill for it is
+/// little beside that.
 template <class T, int kV, int kN, int kW>
 constexpr int kBackwardBlocks = sizeof(T) == 8 ? 8 / kW
                                 : kN > 1       ? 16 / kW
@@ -24,8 +26,8 @@ struct ScanGradients {
   Acc<T>* rows;        // [batch, segments][dA of channels and states, dD of channels, dbias of channels]
 };
 
-/// Sums kCount values of each lane over the lanes that differ in the bits from kBit on, log2(kCount) of them, in a fixed
-/// tree. A lane is left with the sum of value scatter_index().
+/// Sums kCount values of each lane over the lanes that differ in the bits from kBit on, log2(kCount) of
+/// them, in a fixed tree. A lane is left with the sum of value scatter_index().
 template <int kBit, int kCount, class A>
 __device__ __forceinline__ A scatter_sum(A (&values)[kCount], int lane) {
 #pragma unroll
@@ -47,16 +49,17 @@ __device__ __forceinline__ int scatter_index(int lane) {
   return index;
 }
 
-/// A block owns a run of channels of one batch entry and group (see selective_scan.cuh) and walks its stages from the last to
-/// the first. In a stage, a thread holds kTokens positions of kV channels, and takes the states kN at a time:
+/// A block owns a run of channels of one batch entry and group (see selective_scan.cuh) and walks its
+/// stages from the last to the first. In a stage, a thread holds kTokens positions of kV channels, and
+/// takes the states kN at a time:
 ///   1. decays of its tokens, and where they lead from 0: h forward, r in reverse; told to the other warps
-///   2. after a barrier: the h that enters its piece, from the saved state through the pieces before, and the r, from the
-///      stage's carry through the pieces after
+///   2. after a barrier: the h that enters its piece, from the saved state through the pieces before, and
+///      the r, from the stage's carry through the pieces after
 ///   3. the states before each of its tokens, and from the last to the first the gradients
-/// Sums in Acc<T>. du and ddt: over states in order; du: then over groups, rounded to T in between. dB and dC: over a lane's
-/// channels, then a tree over lanes; runs are left to scan_sum_kernel. dA, dD, dbias: over the positions of a thread, from
-/// the last to the first, then over warps in order; batch entries and segments are left to scan_sum_kernel. `starts`:
-/// scan_segments.cuh, or null.
+/// Sums in Acc<T>. du and ddt: over states in order; du: then over groups, rounded to T in between. dB and
+/// dC: over a lane's channels, then a tree over lanes; runs are left to scan_sum_kernel. dA, dD, dbias:
+/// over the positions of a thread, from the last to the first, then over warps in order; batch entries and
+/// segments are left to scan_sum_kernel. `starts`: scan_segments.cuh, or null.
 template <class T, int kV, int kN, int kW>
 __global__ void __launch_bounds__(kW* kWarp, kBackwardBlocks<T, kV, kN, kW>)
     selective_scan_bwd_kernel(ScanArguments<T> g, const Acc<T>* starts, const T* dy, const Acc<T>* states,
@@ -372,8 +375,8 @@ struct SumTargets {
   int64_t size[3];
 };
 
-/// Sums the rows of [rows, columns] in double: slice i takes rows i, i + kSlices, ..., then slices in order. A block owns
-/// kThreads / kSlices columns.
+/// Sums the rows of [rows, columns] in double: slice i takes rows i, i + kSlices, ..., then slices in
+/// order. A block owns kThreads / kSlices columns.
 template <class A, class Out, int kSlices>
 __global__ void __launch_bounds__(kThreads)
     scan_sum_kernel(const A* x, int64_t rows, int64_t columns, SumTargets<Out> to) {

@@ -1,5 +1,6 @@
-// Selective scan, channels last: h_j = exp(dt_j A) h_{j-1} + dt_j B_j u_j, y_j = <C_j, h_j> + D u_j, with j walking over
-// tokens in the order given for each batch entry and group. Shapes and rules: native/cpu/selective_scan.cpp.
+// Selective scan, channels last: h_j = exp(dt_j A) h_{j-1} + dt_j B_j u_j, y_j = <C_j, h_j> + D u_j, with j
+// walking over tokens in the order given for each batch entry and group. Shapes and rules:
+// native/cpu/selective_scan.cpp.
 #include "cuda/device/scan_segments.cuh"
 #include "cuda/device/scan_stage.cuh"
 #include "cuda/selective_scan.cuh"
@@ -14,13 +15,14 @@ constexpr int kForwardBlocks = sizeof(T) == 8 ? (kN > 1 ? 8 / kW : 2)
                                : kV == 2      ? 3
                                               : 4;
 
-/// A block owns a run of channels of one batch entry and group (see selective_scan.cuh) and walks its stages. In a stage, a
-/// thread holds kTokens positions of kV channels, and takes the states kN at a time:
+/// A block owns a run of channels of one batch entry and group (see selective_scan.cuh) and walks its
+/// stages. In a stage, a thread holds kTokens positions of kV channels, and takes the states kN at a time:
 ///   1. decays of its tokens, and where they lead from a state of 0: told to the other warps
 ///   2. after a barrier: the state that enters its piece, from the stage's carry through the pieces before
 ///   3. the states of its tokens again from there, and their part of y
-/// Sums in Acc<T>: y over states in order, then D u, then what groups before added (rounded to T in between). `starts`:
-/// scan_segments.cuh, or null. Every element of `states` and y is written by one thread of a block.
+/// Sums in Acc<T>: y over states in order, then D u, then what groups before added (rounded to T in
+/// between). `starts`: scan_segments.cuh, or null. Every element of `states` and y is written by one thread
+/// of a block.
 template <class T, int kV, int kN, int kW>
 __global__ void __launch_bounds__(kW* kWarp, kForwardBlocks<T, kV, kN, kW>)
     selective_scan_fwd_kernel(ScanArguments<T> g, const Acc<T>* starts, T* y, Acc<T>* states) {
@@ -182,8 +184,8 @@ __global__ void __launch_bounds__(kW* kWarp, kForwardBlocks<T, kV, kN, kW>)
   }
 }
 
-/// Checks lines of an order: a token named twice would be written twice, one left out not at all. A block owns a line, and a
-/// bit for each token, in shared memory or in `room`.
+/// Checks lines of an order: a token named twice would be written twice, one left out not at all. A block
+/// owns a line, and a bit for each token, in shared memory or in `room`.
 __global__ void selective_scan_order_kernel(const int32_t* order, int length, uint32_t* room, Fault* fault,
                                             int op) {
   extern __shared__ __align__(16) unsigned char shared[];

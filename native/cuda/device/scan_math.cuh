@@ -36,8 +36,8 @@ struct ScanMath<bf16> {
   __device__ static __forceinline__ float slope(float, float dt) { return 1.0f - fast_exp2(-dt * scale); }
 };
 
-/// float32 data. Decays lie close below 1 and a state multiplies hundreds of them, so that one needs an error that is
-/// small and has no bias; the fast exponential serves where an error is not multiplied.
+/// float32 data. Decays lie close below 1 and a state multiplies hundreds of them, so that one needs an
+/// error that is small and has no bias; the fast exponential serves where an error is not multiplied.
 template <>
 struct ScanMath<float> {
   static constexpr float scale = 1.44269504f;

@@ -69,8 +69,9 @@ __device__ __forceinline__ void store_if(bool present, void* to, const P& value)
   }
 }
 
-/// Starts a copy to shared memory that no thread waits for; zeros, and nothing read, where `present` is false. The compiler may
-/// move it past other accesses: what was read there before needs a barrier in between.
+/// Starts a copy to shared memory that no thread waits for; zeros, and nothing read, where `present` is
+/// false. The compiler may move it past other accesses: what was read there before needs a barrier in
+/// between.
 __device__ __forceinline__ void copy_async16(void* shared, const void* global, bool present) {
   const auto to = static_cast<unsigned>(__cvta_generic_to_shared(shared));
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(global), "r"(present ? 16 : 0));

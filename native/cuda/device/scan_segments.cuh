@@ -1,7 +1,7 @@
-// Scans with few channels are cut along the length, and the pieces computed side by side. What a segment starts with
-// follows from a summary of the others: the sum of its step sizes, whose decay is the decay over the segment, and its end
-// from a start of 0. Forward that is the state h; in the reverse direction it is the adjoint that enters a segment from
-// its later neighbour, r_j = a_j (r_{j+1} + dy_j C_j).
+// Scans with few channels are cut along the length, and the pieces computed side by side. What a segment
+// starts with follows from a summary of the others: the sum of its step sizes, whose decay is the decay
+// over the segment, and its end from a start of 0. Forward that is the state h; in the reverse direction it
+// is the adjoint that enters a segment from its later neighbour, r_j = a_j (r_{j+1} + dy_j C_j).
 #pragma once
 #include "cuda/device/scan_math.cuh"
 #include "cuda/selective_scan.cuh"
@@ -10,7 +10,8 @@ namespace qm::cuda {
 
 /// x is u forward and dy in reverse, [batch, length, x_row].
 ///   ends [batch, segments, channels, states], steps [batch, segments, channels]
-/// A thread owns a channel and kN states of a segment, and walks its positions in order; loads run a few ahead.
+/// A thread owns a channel and kN states of a segment, and walks its positions in order; loads run a few
+/// ahead.
 template <class T, int kN, bool kReverse>
 __global__ void __launch_bounds__(kThreads)
     selective_scan_summary_kernel(ScanArguments<T> g, const T* x, int x_row, Acc<T>* ends, Acc<T>* steps) {
@@ -77,8 +78,8 @@ __global__ void __launch_bounds__(kThreads)
   if (n0 == 0) steps[at] = sum;
 }
 
-/// Turns the ends of segments into what they start with, in place. A thread owns a state of a channel and walks the
-/// segments in scan order, or from the last to the first.
+/// Turns the ends of segments into what they start with, in place. A thread owns a state of a channel and
+/// walks the segments in scan order, or from the last to the first.
 template <class T, bool kReverse>
 __global__ void __launch_bounds__(kThreads)
     selective_scan_starts_kernel(ScanArguments<T> g, Acc<T>* ends, const Acc<T>* steps) {

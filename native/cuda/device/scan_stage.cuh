@@ -1,5 +1,6 @@
-// A stage of the selective scan in shared memory: a tile of each data tensor for every warp, which nobody but that warp
-// reads, the B and C of its tokens, and what the warps tell each other about their piece of time.
+// A stage of the selective scan in shared memory: a tile of each data tensor for every warp, which nobody
+// but that warp reads, the B and C of its tokens, and what the warps tell each other about their piece of
+// time.
 #pragma once
 #include "cuda/device/pack.cuh"
 #include "cuda/device/scan_math.cuh"
@@ -30,8 +31,9 @@ __device__ __forceinline__ Pack<Acc<T>, N> load_wide(const T* p) {
   return wide;
 }
 
-/// What a block needs to know of the group in hand. In shared memory, because registers are short. Columns begin with the
-/// run's first channel at token 0 of the batch entry; a row is the bytes from token to token.
+/// What a block needs to know of the group in hand. In shared memory, because registers are short. Columns
+/// begin with the run's first channel at token 0 of the batch entry; a row is the bytes from token to
+/// token.
 template <class T>
 struct ScanGroup {
   const T* column[3];
@@ -45,20 +47,21 @@ struct ScanGroup {
   int64_t first_state;  // of the first chunk and channel
 };
 
-/// Shared memory of a block: offsets in bytes, multiples of 16. T and Acc<T> arrays, slowest dimension first:
+/// Shared memory of a block: offsets in bytes, multiples of 16. T and Acc<T> arrays, slowest dimension
+/// first:
 ///   group  ScanGroup
-///   tiles  T   [slots][u, delta, dy][kW][kTokens][kRun]   dy: backward
+///   tiles  T   [slots][u, delta, dy][kW][kTokens][kRun]     dy: backward
 ///   tokens int [2 slots][kW][kTokens]
-///   old    T   [kW][kTokens][kRun]                          of du, where groups or launches add to it (backward)
-///   raw    T   [slots][kW][kTokens][B, C][count]          B and C as they come (kN > 1)
+///   old    T   [kW][kTokens][kRun]                          du as it was, to be added to (backward)
+///   raw    T   [slots][kW][kTokens][B, C][count]            B and C as they come (kN > 1)
 ///   bc     Acc [kW][kTokens][B, C][padded]                  zeros from `count` on
 ///   lanes  Acc [bias, D][kRun]
 ///   rates  Acc [padded][kRun]                               A * scale
-///   carry  Acc [2 stages][padded][kRun]                     state at the stage's start, or adjoint at its end
-///   ends   Acc [2 turns][kEnds][kW][kN][kRun]               decay over a piece, its ends from a start of 0
+///   carry  Acc [2 stages][padded][kRun]                     h at a stage's start; backward r at its end
+///   ends   Acc [2 turns][kEnds][kW][kN][kRun]               decay of a piece, its ends from a start of 0
 ///   sums   Acc [padded][kW * 32]                            dA of each thread (backward, kN > 1)
-/// Slots, stages and turns alternate, so that one barrier between writing and reading is enough. Channels that do not
-/// exist have zeros everywhere.
+/// Slots, stages and turns alternate, so that one barrier between writing and reading is enough. Channels
+/// that do not exist have zeros everywhere.
 template <class T, int kV, int kN, int kW, bool kBackward>
 struct ScanLayout {
   static_assert(kN == 1 || kV == 1);
@@ -66,8 +69,7 @@ struct ScanLayout {
   static constexpr int kTile = kTokens * kRun;
   static constexpr int kTiles = kBackward ? 3 : 2;
   static constexpr int kEnds = kBackward ? 3 : 2;
-  static constexpr int kSlots =
-      sizeof(T) == 8 ? 1 : 2;  // stages of data at a time: two of float64 are too much
+  static constexpr int kSlots = sizeof(T) == 8 ? 1 : 2;  // stages of data: two of float64 are too much
   int count, padded;
   int tiles, tokens, old, raw, bc, lanes, rates, carry, ends, sums, bytes;
 
@@ -110,8 +112,9 @@ struct ScanStages {
         lane(threadIdx.x % kWarp),
         warp(threadIdx.x / kWarp) {}
 
-  /// Fills in what stays for a whole group. `starts`: the first carries, [batch, segments, channels, states], or null. Barriers
-  /// before and after: the previous group is done with and its results may be read, this one may begin.
+  /// Fills in what stays for a whole group. `starts`: the first carries, [batch, segments, channels,
+  /// states], or null. Barriers before and after: the previous group is done with and its results may be
+  /// read, this one may begin.
   __device__ void enter_group(const ScanPlace& place, int index, const A* starts, ScanTensor<const T> dy,
                               ScanTensor<T> result, ScanTensor<T> second_result) {
     __syncthreads();
@@ -191,7 +194,8 @@ struct ScanStages {
     return address_plus(first, static_cast<unsigned>(token(slot, k)), static_cast<unsigned>(row));
   }
 
-  /// The lane's channels of the warp's k-th token: of u (0), delta (1) or dy (2), or of the first result as it was.
+  /// The lane's channels of the warp's k-th token: of u (0), delta (1) or dy (2), or of the first result as
+  /// it was.
   __device__ Pack<A, kV> get(int which, int slot, int k) const {
     return load_wide<T, kV>(tile(which, slot) + k * kRun + lane * kV);
   }
@@ -236,8 +240,8 @@ struct ScanStages {
     fetch_coefficients(slot, n);
     copy_async_commit();
   }
-  /// Starts to bring what the first result holds. Forward it takes the place of delta, of which dt has been made; backward
-  /// it goes before the fetch() of the next stage, which then need not be waited for.
+  /// Starts to bring what the first result holds. Forward it takes the place of delta, of which dt has been
+  /// made; backward it goes before the fetch() of the next stage, which then need not be waited for.
   __device__ void fetch_old(int slot, int position) {
     if (!kBackward) __syncwarp();
     const T* const column[1] = {group().result[0][0]};
@@ -252,8 +256,8 @@ struct ScanStages {
     __syncwarp();
   }
 
-  /// Waits for what fetch() brings, and makes it readable by the whole warp, as the next stage's tokens, which this lane
-  /// has read.
+  /// Waits for what fetch() brings, and makes it readable by the whole warp, as the next stage's tokens,
+  /// which this lane has read.
   __device__ void settle(int slot, int next_token) {
     copy_async_wait();
     __syncwarp();
@@ -358,8 +362,8 @@ struct ScanStages {
   }
 };
 
-/// Step sizes of the warp's tokens: the one place that turns delta into dt. 0, which leaves a state as it is, where there
-/// is no token.
+/// Step sizes of the warp's tokens: the one place that turns delta into dt. 0, which leaves a state as it
+/// is, where there is no token.
 template <class T, int kV, class Stages>
 __device__ __forceinline__ void scan_steps(const Stages& stage, int slot, int tokens,
                                            Acc<T> (&dt)[kTokens][kV]) {
