@@ -73,6 +73,7 @@ __global__ void __launch_bounds__(kW* kWarp, kBackwardBlocks<T, kV, kN, kW>)
   extern __shared__ __align__(16) unsigned char shared[];
   const ScanPlace place(g);
   ScanStages<T, kV, kN, kW, true> stage(g, shared);
+  constexpr bool kOldAhead = decltype(stage)::kAhead;
   const int lane = stage.lane, warp = stage.warp, padded = stage.layout.padded;
 
   for (int group = place.group; group < place.group + g.block_groups; group++) {
@@ -96,7 +97,7 @@ __global__ void __launch_bounds__(kW* kWarp, kBackwardBlocks<T, kV, kN, kW>)
       if (!stage.kAhead) stage.fetch(slot, position);
       stage.settle(slot, coming);
       coming = stage.read_token(position - 2 * kStage);
-      if (add) stage.fetch_old(slot, position);
+      if (kOldAhead && add) stage.fetch_old(slot, position);
       if (stage.kAhead) stage.fetch(slot ^ 1, position - kStage);
 
       A dt[kTokens][kV], sum[kV] = {};
@@ -126,9 +127,13 @@ __global__ void __launch_bounds__(kW* kWarp, kBackwardBlocks<T, kV, kN, kW>)
         for (int v = 0; v < kV; v++) dbias[v] += ddt.v[v];
         T* const ddelta = stage.at_token(stage.result(1), slot, k, stage.group().result_row[1]);
         if (add) {
-          const Pack<A, kV> old = stage.get_old(slot, k);
+          if constexpr (kOldAhead) {
+            const Pack<A, kV> old = stage.get_old(slot, k);
 #pragma unroll
-          for (int v = 0; v < kV; v++) du.v[v] += old.v[v];
+            for (int v = 0; v < kV; v++) du.v[v] += old.v[v];
+          } else if (k < written) {
+            du.v[0] += widen(*stage.at_token(stage.result(0), slot, k, stage.group().result_row[0]));
+          }
           if (kN > 1 && g.from > 0 && k < written) ddt.v[0] += widen(*ddelta);
         }
         Pack<T, kV> du_out, ddelta_out;
@@ -235,7 +240,7 @@ __global__ void __launch_bounds__(kW* kWarp, kBackwardBlocks<T, kV, kN, kW>)
             for (int v = 0; v < kV; v++) r[n][v] = mul_add(over.v[v], r[n][v], end.v[v]);
           }
 
-        if (kN == 1 && add) stage.settle_old();
+        if (kN == 1 && kOldAhead && add) stage.settle_old();
         if (active) {
           A before[kTokens][kN][kV];
 #pragma unroll
@@ -321,7 +326,7 @@ __global__ void __launch_bounds__(kW* kWarp, kBackwardBlocks<T, kV, kN, kW>)
         }
       }
       if constexpr (kN > 1) {
-        if (add) stage.settle_old();
+        if (kOldAhead && add) stage.settle_old();
 #pragma unroll
         for (int k = 0; k < kTokens; k++) finish(k);
       }

@@ -52,7 +52,7 @@ struct ScanGroup {
 ///   group  ScanGroup
 ///   tiles  T   [slots][u, delta, dy][kW][kTokens][kRun]     dy: backward
 ///   tokens int [2 slots][kW][kTokens]
-///   old    T   [kW][kTokens][kRun]                          du as it was, to be added to (backward)
+///   old    T   [kW][kTokens][kRun]                          du as it was, to be added to (backward, 2 slots)
 ///   raw    T   [slots][kW][kTokens][B, C][count]            B and C as they come (kN > 1)
 ///   bc     Acc [kW][kTokens][B, C][padded]                  zeros from `count` on
 ///   lanes  Acc [bias, D][kRun]
@@ -80,7 +80,7 @@ struct ScanLayout {
     tiles = (static_cast<int>(sizeof(ScanGroup<T>)) + 15) / 16 * 16;
     tokens = tiles + kSlots * kTiles * kW * kTile * data_size;
     old = tokens + 2 * kW * kTokens * static_cast<int>(sizeof(int));
-    raw = old + (kBackward && adds ? kW * kTile * data_size : 0);
+    raw = old + (kBackward && kSlots == 2 && adds ? kW * kTile * data_size : 0);
     bc = raw + (kN == 1 ? 0 : kSlots * kW * kTokens * 2 * count * data_size);
     lanes = bc + kW * kTokens * 2 * padded * size;
     rates = lanes + 2 * kRun * size;
@@ -249,7 +249,7 @@ struct ScanStages {
     copy_async_commit();
   }
   __device__ void settle_old() {
-    if (kBackward && kAhead)
+    if (kBackward)
       copy_async_wait_but_last();
     else
       copy_async_wait();
