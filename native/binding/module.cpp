@@ -1,4 +1,4 @@
-// The Node-API surface: a dozen functions, none of which knows an op. State lives in the instance data of the
+// The Node-API surface: few functions, none of which knows an op. State lives in the instance data of the
 // environment, so worker threads each have their own handles.
 #include <napi.h>
 
