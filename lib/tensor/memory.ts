@@ -67,8 +67,8 @@ export function synchronize(device: Device = "cuda"): void {
 }
 
 /**
- * Whether products and convolutions of float32 on a GPU may round their operands to TF32 (10 bits of mantissa) and so run on the
- * tensor cores. Off unless asked for; float64 and bfloat16 are not touched.
+ * Whether matrix products of float32 on a GPU may round their operands to TF32 (10 bits of mantissa) and so run on the
+ * tensor cores. Off unless asked for; convolutions, float64 and bfloat16 are not touched.
  */
 export function allowTf32(on: boolean): void {
   const code = codeOf("allowTf32", "cuda");

@@ -3,6 +3,7 @@ import type { QuadMamba } from "../models/quadmamba/model.js";
 import { argmax, cast, crossEntropy, eq, sum } from "../ops/index.js";
 import { type AdamW, clipGradNorm } from "../optim/index.js";
 import { capture, type Graph } from "../tensor/graph.js";
+import { memory } from "../tensor/memory.js";
 import { scope } from "../tensor/scope.js";
 import { type Tensor, writeTypedArray } from "../tensor/tensor.js";
 import { inPrecision, type Placement } from "./placement.js";
@@ -114,6 +115,8 @@ export class TrainStep {
   #record(batch: BatchData): void {
     const inputs = toDevice(batch, this.#placement.device);
     for (const t of Object.values<Tensor>({ ...inputs })) t.keep();
+    // a recording has buffers of its own: those of the steps before it are not needed any more
+    memory.emptyCache(this.#placement.device);
     try {
       const { graph, result } = capture(() => scope(() => this.#update(inputs)));
       for (const t of Object.values(result)) t.keep();

@@ -57,7 +57,7 @@ async function runOf(
   return { hash: hashOf(folder), loss, folder };
 }
 
-for (const precision of ["fp32", "bf16"] as const) {
+for (const precision of ["fp32", "tf32", "bf16"] as const) {
   test(`${precision}: a run learns, and has the same bits recorded or launched kernel by kernel`, async () => {
     const recorded = await runOf({ ...CONFIG, precision });
     assert.ok(recorded.loss < 1.3, `loss ${recorded.loss} of four classes`);
