@@ -3,20 +3,21 @@ import { loadDataset } from "../data/index.js";
 import { setThreads } from "../tensor/memory.js";
 import { disposeCheckpoint } from "../train/checkpoint.js";
 import { deviceLine, percent } from "../train/console_report.js";
-import { evaluate, loadCheckpoint, modelOf } from "../train/index.js";
+import { evaluate, loadCheckpoint, modelOf, type Weights } from "../train/index.js";
 import { type Placement, requirePlacement } from "../train/placement.js";
 import { FileError } from "../util/errors.js";
-import { placementOptions, wholeNumber } from "./options.js";
+import { placementOptions, weightsOption, wholeNumber } from "./options.js";
 
 interface EvalOptions extends Partial<Placement> {
   data?: string;
   batchSize: number;
+  weights?: Weights;
   threads?: number;
 }
 
 export function addEval(program: Command): void {
   const command = program.command("eval");
-  for (const option of placementOptions()) command.addOption(option);
+  for (const option of [...placementOptions(), weightsOption()]) command.addOption(option);
   command
     .description("test accuracy, loss and speed of a checkpoint")
     .argument("<checkpoint>", "last.safetensors or best.safetensors of a run")
@@ -39,7 +40,7 @@ export function addEval(program: Command): void {
           `${checkpoint.model.numClasses} classes, ${checkpoint.model.inChannels} channels`,
           `${data.classes.length} and ${data.test.channels}`,
         );
-      const model = modelOf(checkpoint).to(placement.device);
+      const model = modelOf(checkpoint, options.weights).to(placement.device);
       console.log(deviceLine(placement));
       const result = await evaluate(model, data.test, checkpoint.prepare, {
         ...placement,

@@ -28,3 +28,10 @@ export function placementOptions(): Option[] {
     ]),
   ];
 }
+
+/** `--weights`, of the commands that read a checkpoint. */
+export function weightsOption(): Option {
+  return new Option("--weights <which>", "the trained ones or, of a run with ema, their moving average")
+    .choices(["trained", "ema"])
+    .default("trained");
+}

@@ -7,22 +7,23 @@ import { scope } from "../tensor/scope.js";
 import { type Checkpoint, disposeCheckpoint } from "../train/checkpoint.js";
 import { percent } from "../train/console_report.js";
 import { rank } from "../train/evaluate.js";
-import { loadCheckpoint, modelOf } from "../train/index.js";
+import { loadCheckpoint, modelOf, type Weights } from "../train/index.js";
 import { inPrecision, type Placement, requirePlacement } from "../train/placement.js";
 import { FileError } from "../util/errors.js";
-import { placementOptions, wholeNumber } from "./options.js";
+import { placementOptions, weightsOption, wholeNumber } from "./options.js";
 
 /** Decoding more would take gigabytes: the limit that Pillow warns at. */
 const MAX_PIXELS = 89_478_485;
 
 interface PredictOptions extends Partial<Placement> {
   top: number;
+  weights?: Weights;
   invert?: boolean;
 }
 
 export function addPredict(program: Command): void {
   const command = program.command("predict");
-  for (const option of placementOptions()) command.addOption(option);
+  for (const option of [...placementOptions(), weightsOption()]) command.addOption(option);
   command
     .description("the most probable classes of image files")
     .argument("<checkpoint>", "last.safetensors or best.safetensors of a run")
@@ -37,7 +38,7 @@ export function addPredict(program: Command): void {
         ...options,
       });
       const checkpoint = loadCheckpoint(path);
-      const model = modelOf(checkpoint).to(device).eval();
+      const model = modelOf(checkpoint, options.weights).to(device).eval();
       for (const file of images) {
         try {
           const pixels = await decode(file, checkpoint, options.invert ?? false);

@@ -23,6 +23,11 @@ export function addTrain(program: Command): void {
       "side of the square that images are centred on (default: 32)",
       wholeNumber(8),
     )
+    .option(
+      "--ema <decay>",
+      "keep a moving average of the weights, such as 0.9999 (default: 0, none)",
+      positiveNumber,
+    )
     .option("--seed <n>", "seed of everything random (default: 0)", wholeNumber(0))
     .option("--threads <n>", "CPU threads (default: all cores); results do not depend on it", wholeNumber(1))
     .option("--no-graph", "on cuda: launch every kernel by itself instead of the recorded step")
@@ -32,7 +37,7 @@ export function addTrain(program: Command): void {
     .addHelpText(
       "after",
       `
-The run's folder gets config.json, environment.json, metrics.jsonl, last.safetensors and best.safetensors.
+The run's folder gets config.json, environment.json, metrics.jsonl, last.safetensors and best.safetensors (and with --ema best-ema.safetensors).
 Ctrl-C ends the step, saves and stops; --resume goes on with the same bits.
 
 Examples:
@@ -79,7 +84,10 @@ async function runTraining(
     });
     if (result.interrupted)
       console.log(`stopped at step ${result.steps}; go on with: quadmamba train --resume ${result.folder}`);
-    else console.log(`best test accuracy ${percent(result.bestAccuracy)}; saved in ${result.folder}`);
+    else {
+      const average = result.bestEmaAccuracy > 0 ? `, of the average ${percent(result.bestEmaAccuracy)}` : "";
+      console.log(`best test accuracy ${percent(result.bestAccuracy)}${average}; saved in ${result.folder}`);
+    }
     if (received) process.exitCode = EXIT_BY_SIGNAL[received];
   } finally {
     process.off("SIGINT", onSignal);

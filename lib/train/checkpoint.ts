@@ -7,6 +7,7 @@ import { createQuadMamba, type QuadMamba } from "../models/quadmamba/model.js";
 import type { AdamW } from "../optim/index.js";
 import { defaultGenerator } from "../tensor/random.js";
 import type { Tensor } from "../tensor/tensor.js";
+import { requireOneOf } from "../util/check.js";
 import { FileError } from "../util/errors.js";
 import { resolveTrainConfig, type TrainConfig } from "./config.js";
 
@@ -17,6 +18,7 @@ const STATE = z.strictObject({
   epochLoss: z.number(),
   epochCorrect: count,
   bestAccuracy: z.number(),
+  bestEmaAccuracy: z.number(),
 });
 const PREPARE = z.strictObject({ size: count.min(8), mean: z.number(), std: z.number().positive() });
 const IMAGE = z.strictObject({ height: count.min(1), width: count.min(1) });
@@ -24,6 +26,7 @@ const CLASSES = z.array(z.string()).min(1);
 
 const FORMAT = "quadmamba checkpoint 1";
 const MODEL = "model.";
+const EMA = "ema.";
 const OPTIMIZER = "optimizer.";
 const CHECKSUM = "sha256";
 
@@ -37,6 +40,16 @@ export interface RunState {
   epochLoss: number;
   epochCorrect: number;
   bestAccuracy: number;
+  /** The same of the moving average; 0 without one. */
+  bestEmaAccuracy: number;
+}
+
+/** What a run changes. */
+export interface Trained {
+  model: QuadMamba;
+  /** Moving average of the model's weights, or none. */
+  average: QuadMamba | undefined;
+  optimizer: AdamW;
 }
 
 export interface Checkpoint {
@@ -50,15 +63,18 @@ export interface Checkpoint {
   tensors: Map<string, Tensor>;
 }
 
-/** Writes model, optimiser and state into one file, atomically. */
+/** Which weights of a checkpoint: the trained ones or their moving average. */
+export type Weights = "trained" | "ema";
+
+/** Writes model, its moving average, optimiser and state into one file, atomically. */
 export function saveCheckpoint(
   path: string,
-  model: QuadMamba,
-  optimizer: AdamW,
+  { model, average, optimizer }: Trained,
   facts: Pick<Checkpoint, "config" | "prepare" | "image" | "classes" | "state">,
 ): void {
   const tensors = new Map<string, Tensor>();
   for (const [name, t] of model.stateDict()) tensors.set(MODEL + name, t);
+  for (const [name, t] of average?.stateDict() ?? []) tensors.set(EMA + name, t);
   for (const [name, t] of optimizer.stateDict()) tensors.set(OPTIMIZER + name, t);
   const fields = Object.entries({ ...facts, model: model.config });
   const metadata = new Map(fields.map(([key, value]) => [key, JSON.stringify(value)]));
@@ -129,10 +145,13 @@ function part(tensors: ReadonlyMap<string, Tensor>, prefix: string): Map<string,
   return new Map(own.map(([name, t]) => [name.slice(prefix.length), t]));
 }
 
-/** The model of a checkpoint, with its weights. */
-export function modelOf(checkpoint: Checkpoint): QuadMamba {
+/** The model of a checkpoint. @throws {FileError} if the average is asked for and the run kept none */
+export function modelOf(checkpoint: Checkpoint, weights: Weights = "trained"): QuadMamba {
+  requireOneOf("modelOf", "weights", weights, ["trained", "ema"]);
+  if (weights === "ema" && checkpoint.config.ema === 0)
+    throw new FileError("modelOf", "the checkpoint has no moving average", "a run with ema");
   const model = createQuadMamba(checkpoint.model);
-  model.loadStateDict(part(checkpoint.tensors, MODEL));
+  model.loadStateDict(part(checkpoint.tensors, weights === "ema" ? EMA : MODEL));
   return model;
 }
 

@@ -33,6 +33,8 @@ const schema = z.strictObject({
   labelSmoothing: z.number().min(0).max(1).default(0.1),
   /** Largest norm of all gradients together. */
   clip: z.number().positive().default(5),
+  /** Decay of an exponential moving average of the weights, which is evaluated and saved beside them; 0 for none. */
+  ema: z.number().min(0).lt(1).default(0),
   /** Mirror images at random. */
   flip: z.boolean().optional(),
   /** Move images at random by up to this many pixels. */

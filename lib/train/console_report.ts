@@ -80,10 +80,10 @@ export function consoleReport(out: NodeJS.WriteStream = process.stdout): TrainOb
       clearLine(out, 1);
       barShown = true;
     },
-    epoch({ epoch, trainLoss, trainAccuracy, test, best }) {
+    epoch({ epoch, trainLoss, trainAccuracy, test, ema, best, bestEma }) {
       print(
         bold(`epoch ${epoch + 1}: test accuracy ${percent(test.top1)}`) +
-          `${best ? " (best)" : ""}, test loss ${test.loss.toFixed(4)}; train loss ${trainLoss.toFixed(4)}, train accuracy ${percent(trainAccuracy)}; ${clock((performance.now() - begun) / 1000)} so far`,
+          `${best ? " (best)" : ""}${ema ? `, of the average ${percent(ema.top1)}${bestEma ? " (best)" : ""}` : ""}, test loss ${test.loss.toFixed(4)}; train loss ${trainLoss.toFixed(4)}, train accuracy ${percent(trainAccuracy)}; ${clock((performance.now() - begun) / 1000)} so far`,
       );
     },
     warning(message) {

@@ -1,4 +1,4 @@
-export { type Checkpoint, loadCheckpoint, modelOf } from "./checkpoint.js";
+export { type Checkpoint, loadCheckpoint, modelOf, type Weights } from "./checkpoint.js";
 export {
   readConfigFile,
   resolveTrainConfig,

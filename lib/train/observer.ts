@@ -19,7 +19,11 @@ export interface TrainObserver {
     trainLoss: number;
     trainAccuracy: number;
     test: Evaluation;
+    /** Of the moving average of the weights, where there is one. */
+    ema: Evaluation | undefined;
+    /** Whether the accuracies are the best so far. */
     best: boolean;
+    bestEma: boolean;
   }): void;
   saved?(path: string): void;
   warning?(message: string): void;

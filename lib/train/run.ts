@@ -1,10 +1,9 @@
 import { type BatchData, batchData, type DataSource, epochOrder, type Preparation } from "../data/index.js";
-import type { QuadMamba } from "../models/quadmamba/model.js";
-import { type AdamW, cosineLr } from "../optim/index.js";
+import { cosineLr, Ema } from "../optim/index.js";
 import { setThreads } from "../tensor/memory.js";
 import { defaultGenerator } from "../tensor/random.js";
 import { FileError, TrainingError } from "../util/errors.js";
-import { type RunState, saveCheckpoint } from "./checkpoint.js";
+import { type RunState, saveCheckpoint, type Trained } from "./checkpoint.js";
 import type { TrainConfig } from "./config.js";
 import { evaluate } from "./evaluate.js";
 import type { StepReport, TrainObserver } from "./observer.js";
@@ -20,6 +19,8 @@ export interface TrainResult {
   /** Of the last epoch that was evaluated in this call. */
   testAccuracy: number | undefined;
   bestAccuracy: number;
+  /** Of the moving average of the weights; 0 without one. */
+  bestEmaAccuracy: number;
 }
 
 /** One run from where its state says to its end. */
@@ -41,8 +42,7 @@ export class Run {
     private readonly config: TrainConfig,
     private readonly data: DataSource,
     private readonly prepare: Preparation,
-    private readonly model: QuadMamba,
-    private readonly optimizer: AdamW,
+    private readonly trained: Trained,
     private readonly state: RunState,
     private readonly folder: RunFolder,
   ) {
@@ -53,17 +53,20 @@ export class Run {
 
   async finish(signal: AbortSignal | undefined, observer: TrainObserver): Promise<TrainResult> {
     const { config, state, folder } = this;
+    const { model, average, optimizer } = this.trained;
     if (config.threads) setThreads(config.threads);
-    this.#trainStep = new TrainStep(this.model, this.optimizer, config, {
+    const options = {
       clip: config.clip,
       labelSmoothing: config.labelSmoothing,
       record: config.graph,
-      warn: (message) => observer.warning?.(message),
-    });
+      warn: (message: string) => observer.warning?.(message),
+    };
+    const ema = average && new Ema(model, average, { decay: config.ema });
+    this.#trainStep = new TrainStep(model, optimizer, config, options, ema);
     observer.begin?.({
       config,
       data: this.data,
-      model: this.model,
+      model,
       folder: folder.path,
       steps: this.#steps,
       resumedAt: state.step,
@@ -90,13 +93,13 @@ export class Run {
       steps: state.step,
       testAccuracy,
       bestAccuracy: state.bestAccuracy,
+      bestEmaAccuracy: state.bestEmaAccuracy,
     };
   }
 
   dispose(): void {
     this.#trainStep?.dispose();
-    this.model.dispose();
-    this.optimizer.dispose();
+    for (const part of Object.values(this.trained)) part?.dispose();
   }
 
   #step(observer: TrainObserver): void {
@@ -105,7 +108,7 @@ export class Run {
     const position = state.step % this.#stepsPerEpoch;
     if (position === 0) Object.assign(state, { epochLoss: 0, epochCorrect: 0 });
     const lr = this.#learningRate();
-    this.optimizer.lr = lr;
+    this.trained.optimizer.lr = lr;
     const ready = this.#nextBatch?.step === state.step ? this.#nextBatch.batch : this.#batch(epoch, position);
     const finish = (this.#trainStep as TrainStep).start(ready);
     this.#nextBatch = undefined;
@@ -204,9 +207,13 @@ export class Run {
   async #endEpoch(observer: TrainObserver): Promise<number> {
     const { config, state, folder } = this;
     const epoch = state.step / this.#stepsPerEpoch - 1;
-    const test = await evaluate(this.model, this.data.test, this.prepare, config);
+    const { model, average, optimizer } = this.trained;
+    const test = await evaluate(model, this.data.test, this.prepare, config);
+    const ema = average && (await evaluate(average, this.data.test, this.prepare, config));
     const best = test.top1 > state.bestAccuracy;
+    const bestEma = ema !== undefined && ema.top1 > state.bestEmaAccuracy;
     if (best) state.bestAccuracy = test.top1;
+    if (bestEma) state.bestEmaAccuracy = ema.top1;
     const trainLoss = state.epochLoss / this.#stepsPerEpoch;
     const trainAccuracy = state.epochCorrect / (this.#stepsPerEpoch * config.batchSize);
     this.#log(observer, {
@@ -214,13 +221,15 @@ export class Run {
       epoch,
       trainLoss,
       trainAccuracy,
-      lr: this.optimizer.groups[0].options.lr,
+      lr: optimizer.groups[0].options.lr,
       testLoss: test.loss,
       testAccuracy: test.top1,
+      ...(ema && { emaTestLoss: ema.loss, emaTestAccuracy: ema.top1 }),
     });
-    observer.epoch?.({ epoch, trainLoss, trainAccuracy, test, best });
+    observer.epoch?.({ epoch, trainLoss, trainAccuracy, test, ema, best, bestEma });
     this.#save(folder.last, observer);
     if (best) this.#save(folder.best, observer);
+    if (bestEma) this.#save(folder.bestEma, observer);
     this.#speed = {
       time: performance.now(),
       step: state.step,
@@ -244,7 +253,7 @@ export class Run {
     const { config, prepare, state, data, folder } = this;
     const { height, width } = data.train;
     const facts = { config, prepare, image: { height, width }, classes: data.classes, state };
-    saveCheckpoint(path, this.model, this.optimizer, facts);
+    saveCheckpoint(path, this.trained, facts);
     if (path === folder.last) this.#savedStep = state.step;
     observer.saved?.(path);
   }

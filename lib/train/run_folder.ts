@@ -20,9 +20,11 @@ export interface MetricsLine {
   imagesPerSecond?: number;
   testLoss?: number;
   testAccuracy?: number;
+  emaTestLoss?: number;
+  emaTestAccuracy?: number;
 }
 
-/** The folder of a run: config.json, environment.json, metrics.jsonl, last.safetensors and best.safetensors. */
+/** The folder of a run: config.json, environment.json, metrics.jsonl, last.safetensors, best.safetensors and best-ema.safetensors. */
 export class RunFolder {
   readonly path: string;
 
@@ -35,6 +37,9 @@ export class RunFolder {
   }
   get best(): string {
     return join(this.path, "best.safetensors");
+  }
+  get bestEma(): string {
+    return join(this.path, "best-ema.safetensors");
   }
   get metrics(): string {
     return join(this.path, "metrics.jsonl");

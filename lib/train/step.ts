@@ -1,7 +1,7 @@
 import { type Batch, type BatchData, toDevice } from "../data/index.js";
 import type { QuadMamba } from "../models/quadmamba/model.js";
 import { argmax, cast, crossEntropy, eq, sum } from "../ops/index.js";
-import { type AdamW, clipGradNorm } from "../optim/index.js";
+import { type AdamW, clipGradNorm, type Ema } from "../optim/index.js";
 import { capture, type Graph } from "../tensor/graph.js";
 import { memory } from "../tensor/memory.js";
 import { scope } from "../tensor/scope.js";
@@ -30,12 +30,13 @@ type ResultTensors = Record<keyof StepResult, Tensor>;
 const WARM_UP = 2;
 
 /**
- * Forward, backward, clipping and update on one batch. On a GPU the step runs by itself once it is started, and from the third
+ * Forward, backward, clipping, update and moving average on one batch. On a GPU the step runs by itself once it is started, and from the third
  * one on as a recorded graph; an update whose loss or gradient is not finite changes nothing.
  */
 export class TrainStep {
   readonly #model: QuadMamba;
   readonly #optimizer: AdamW;
+  readonly #ema: Ema | undefined;
   readonly #placement: Placement;
   readonly #options: StepOptions;
   #steps = 0;
@@ -44,9 +45,10 @@ export class TrainStep {
   /** On the device, or in the recording's inputs, already. */
   #prepared: { data: BatchData; batch: Batch | undefined } | undefined;
 
-  constructor(model: QuadMamba, optimizer: AdamW, placement: Placement, options: StepOptions) {
+  constructor(model: QuadMamba, optimizer: AdamW, placement: Placement, options: StepOptions, ema?: Ema) {
     this.#model = model;
     this.#optimizer = optimizer;
+    this.#ema = ema;
     this.#placement = placement;
     this.#options = options;
     this.#recordable = options.record && placement.device !== "cpu";
@@ -107,6 +109,7 @@ export class TrainStep {
     loss.backward();
     const gradNorm = clipGradNorm(this.#model.parameters(), clip);
     this.#optimizer.apply(gradNorm);
+    this.#ema?.step({ gate: gradNorm });
     this.#optimizer.zeroGrad();
     const correct = sum(eq(argmax(logits, 1), cast(labels, "int64")));
     return { loss: loss.detach(), gradNorm, correct };

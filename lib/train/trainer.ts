@@ -66,16 +66,21 @@ function startRun(config: TrainConfig, out: string | undefined): Run {
   checkFit(config, data);
   requirePlacement("train", config);
   const folder = RunFolder.create(out, config);
+  // made before the seed is set, so that a run with an average draws what one without it draws
+  const average = config.ema > 0 ? createQuadMamba(modelConfig).to(config.device) : undefined;
   manualSeed(config.seed);
   const model = createQuadMamba(modelConfig).to(config.device);
+  average?.loadStateDict(model.stateDict());
+  const trained = { model, average, optimizer: makeOptimizer(model, config) };
   const state: RunState = {
     step: 0,
     draws: 0,
     epochLoss: 0,
     epochCorrect: 0,
     bestAccuracy: 0,
+    bestEmaAccuracy: 0,
   };
-  return new Run(config, data, prepare, model, makeOptimizer(model, config), state, folder);
+  return new Run(config, data, prepare, trained, state, folder);
 }
 
 function resumeRun(path: string, out: string | undefined): Run {
@@ -93,10 +98,11 @@ function resumeRun(path: string, out: string | undefined): Run {
     const folder = RunFolder.resume(isFolder ? path : dirname(path), state.step);
     manualSeed(config.seed);
     requirePlacement("train", config);
-    const model = modelOf(checkpoint).to(config.device);
+    const average = config.ema > 0 ? modelOf(checkpoint, "ema").to(config.device) : undefined;
+    const model = modelOf(checkpoint, "trained").to(config.device);
     const optimizer = makeOptimizer(model, config);
     restoreState(checkpoint, optimizer);
-    return new Run(config, data, prepare, model, optimizer, state, folder);
+    return new Run(config, data, prepare, { model, average, optimizer }, state, folder);
   } finally {
     disposeCheckpoint(checkpoint);
   }

@@ -54,13 +54,31 @@ void require_floats(const Call& call, const TensorView* tensors, int n) {
   }
 }
 
+/// Whether a gate, a tensor of one element or none, is finite: one that is not lets nothing through.
+bool is_open(const Call& call, const TensorView& gate) {
+  if (!gate.present) return true;
+  require_floats(call, &gate, 1);
+  call.require(gate.numel() == 1, "a gate of one element");
+  return std::isfinite(gate.dtype == DType::f32 ? *gate.as<const float>() : *gate.as<const double>());
+}
+
+/// Outputs are `sets` lists of tensors like the n given ones.
+void require_sets(const Call& call, const TensorView* given, int n, int sets) {
+  require_floats(call, given, n);
+  call.require(call.n_out == sets * n, "a full set of outputs for every input");
+  for (int k = 0; k < call.n_out; k++) {
+    const TensorView &x = given[k % n], &t = call.out[k];
+    call.require(t.present && t.dtype == x.dtype && t.shape == x.shape, "outputs like the inputs");
+  }
+}
+
 /// The inputs of a step: the numbers that change from step to step, a gate or none, and the gradients.
 struct Step {
   static constexpr int kRates = 3;
   const TensorView* gradients;
   int n;
   const double* rates;
-  bool open;  // a gate that is not finite lets nothing through
+  bool open;
 };
 
 /// Checks the inputs, and that the outputs are `sets` lists of tensors like the gradients.
@@ -68,19 +86,10 @@ Step step_of(const Call& call, int sets) {
   call.require(call.n_in >= 2 && call.in[0].present && call.in[0].dtype == DType::f64 &&
                    call.in[0].numel() == Step::kRates,
                "three float64 rates, a gate or none, and gradients");
-  const Step step{call.in + 2, call.n_in - 2, call.in[0].as<const double>(), true};
-  require_floats(call, step.gradients, step.n);
-  call.require(call.n_out == sets * step.n, "a full set of outputs for every gradient");
-  for (int k = 0; k < call.n_out; k++) {
-    const TensorView &g = step.gradients[k % step.n], &t = call.out[k];
-    call.require(t.present && t.dtype == g.dtype && t.shape == g.shape, "outputs like the gradients");
-  }
-  const TensorView& gate = call.in[1];
-  if (!gate.present) return step;
-  require_floats(call, &gate, 1);
-  call.require(gate.numel() == 1, "a gate of one element");
-  const double value = gate.dtype == DType::f32 ? *gate.as<const float>() : *gate.as<const double>();
-  return Step{step.gradients, step.n, step.rates, std::isfinite(value)};
+  const TensorView* gradients = call.in + 2;
+  const int n = call.n_in - 2;
+  require_sets(call, gradients, n, sets);
+  return {gradients, n, call.in[0].as<const double>(), is_open(call, call.in[1])};
 }
 
 }  // namespace
@@ -139,6 +148,22 @@ void sgd_step(const Call& call) {
       for (int64_t i = begin; i < end; i++) p[i] -= lr * (g[i] + decay * p[i] + momentum * buffer[i]);
     else
       for (int64_t i = begin; i < end; i++) p[i] -= lr * buffer[i];
+  });
+}
+
+/// gate?, n tensors; n running means of them, in place: mean += (1 - decay) (x - mean)
+void ema_step(const Call& call) {
+  call.require(call.n_in >= 1, "a gate or none, and tensors");
+  const TensorView* given = call.in + 1;
+  const int n = call.n_in - 1;
+  require_sets(call, given, n, 1);
+  if (!is_open(call, call.in[0])) return;
+  const double rest = 1.0 - call.attrs.f(0);
+  each_chunk(given, n, [&](int k, int64_t begin, int64_t end, auto zero) {
+    using T = decltype(zero);
+    const T* __restrict x = given[k].as<const T>();
+    T* __restrict mean = call.out[k].as<T>();
+    for (int64_t i = begin; i < end; i++) mean[i] += static_cast<T>(rest) * (x[i] - mean[i]);
   });
 }
 

@@ -80,18 +80,22 @@ __global__ void __launch_bounds__(kThreads)
     update(std::integral_constant<int, 1>{}, i);
 }
 
-/// What a step reads on the device: the numbers that change from step to step, and a gate, or null. A gate
-/// that is not finite lets nothing through.
+/// A number on the device, or none. One that is not finite lets nothing through.
+struct Gate {
+  const void* value;
+  bool wide;  // float64
+
+  __device__ bool open() const {
+    if (!value) return true;
+    return wide ? isfinite(*static_cast<const double*>(value)) : isfinite(*static_cast<const float*>(value));
+  }
+};
+
+/// What a step reads on the device: the numbers that change from step to step, and a gate.
 struct Step {
   static constexpr int kRates = 3;
   const double* rates;
-  const void* gate;
-  bool wide;  // the gate is float64
-
-  __device__ bool open() const {
-    if (!gate) return true;
-    return wide ? isfinite(*static_cast<const double*>(gate)) : isfinite(*static_cast<const float*>(gate));
-  }
+  Gate gate;
 };
 
 /// One AdamW step of an element (gradient, parameter, first and second moment).
@@ -116,7 +120,7 @@ struct AdamW {
     shrink = static_cast<T>(__dadd_rn(1.0, -__dmul_rn(lr, decay)));
     step = static_cast<T>(lr / correction1);
     root = static_cast<T>(1.0 / std::sqrt(correction2));
-    return given.open();
+    return given.gate.open();
   }
   __device__ void operator()(T (&v)[kLists]) const {
     const T g = v[0];
@@ -137,7 +141,7 @@ struct Sgd {
   Sgd(Step s, const Attrs& attrs) : given(s), decay(static_cast<T>(attrs.f(1))) {}
   __device__ bool start() {
     lr = static_cast<T>(given.rates[0]);
-    return given.open();
+    return given.gate.open();
   }
   __device__ void operator()(T (&v)[kLists]) const {
     v[1] = plus(v[1], -times(lr, plus(v[0], times(decay, v[1]))));
@@ -159,13 +163,24 @@ struct SgdMomentum {
         nesterov(attrs.b(2)) {}
   __device__ bool start() {
     lr = static_cast<T>(given.rates[0]);
-    return given.open();
+    return given.gate.open();
   }
   __device__ void operator()(T (&v)[kLists]) const {
     const T g = plus(v[0], times(decay, v[1]));
     v[2] = plus(times(momentum, v[2]), g);
     v[1] = plus(v[1], -times(lr, nesterov ? plus(g, times(momentum, v[2])) : v[2]));
   }
+};
+
+/// A running mean of an element (element, mean).
+template <class T>
+struct Ema {
+  static constexpr int kLists = 2, kFirstWritten = 1;
+  Gate gate;
+  T rest;
+
+  __device__ bool start() { return gate.open(); }
+  __device__ void operator()(T (&v)[kLists]) const { v[1] = plus(v[1], times(rest, plus(v[0], -v[1]))); }
 };
 
 /// Multiplies by min(1, limit / (norm + 1e-6)), and leaves everything as it is when that is 1. A norm of NaN
@@ -272,25 +287,32 @@ void require_floats(const Call& call, const TensorView* tensors, int n, bool nar
   }
 }
 
+/// A tensor of one element, or none.
+Gate gate_of(const Call& call, const TensorView& gate) {
+  if (!gate.present) return {nullptr, false};
+  require_floats(call, &gate, 1, false);
+  call.require(gate.numel() == 1, "a gate of one element");
+  return {gate.data, gate.dtype == DType::f64};
+}
+
+/// Outputs are `sets` lists of tensors like the n given ones.
+void require_sets(const Call& call, const TensorView* given, int n, int sets) {
+  require_floats(call, given, n, false);
+  call.require(call.n_out == sets * n, "a full set of outputs for every input");
+  for (int k = 0; k < call.n_out; k++) {
+    const TensorView &x = given[k % n], &t = call.out[k];
+    call.require(t.present && t.dtype == x.dtype && t.shape == x.shape, "outputs like the inputs");
+  }
+}
+
 /// The inputs of a step: rates, a gate or none, and gradients. Outputs are `sets` lists of tensors like the
 /// gradients.
 Step step_of(const Call& call, int sets) {
   call.require(call.n_in >= 2 && call.in[0].present && call.in[0].dtype == DType::f64 &&
                    call.in[0].numel() == Step::kRates,
                "three float64 rates, a gate or none, and gradients");
-  const TensorView *gradients = call.in + 2, &gate = call.in[1];
-  const int n = call.n_in - 2;
-  require_floats(call, gradients, n, false);
-  call.require(call.n_out == sets * n, "a full set of outputs for every gradient");
-  for (int k = 0; k < call.n_out; k++) {
-    const TensorView &g = gradients[k % n], &t = call.out[k];
-    call.require(t.present && t.dtype == g.dtype && t.shape == g.shape, "outputs like the gradients");
-  }
-  if (gate.present) {
-    require_floats(call, &gate, 1, false);
-    call.require(gate.numel() == 1, "a gate of one element");
-  }
-  return {call.in[0].as<const double>(), gate.present ? gate.data : nullptr, gate.dtype == DType::f64};
+  require_sets(call, call.in + 2, call.n_in - 2, sets);
+  return {call.in[0].as<const double>(), gate_of(call, call.in[1])};
 }
 
 template <class T>
@@ -324,6 +346,18 @@ void sgd_step(const Call& call) {
   const Step given = step_of(call, 2);
   sgd<float>(call, given, DType::f32);
   sgd<double>(call, given, DType::f64);
+}
+
+/// gate?, n tensors; n running means of them, in place: mean += (1 - decay) (x - mean)
+void ema_step(const Call& call) {
+  call.require(call.n_in >= 1, "a gate or none, and tensors");
+  const TensorView* given = call.in + 1;
+  const int n = call.n_in - 1;
+  require_sets(call, given, n, 1);
+  const Gate gate = gate_of(call, call.in[0]);
+  const double rest = 1.0 - call.attrs.f(0);
+  update_all<float>(call, DType::f32, {given, call.out}, n, Ema<float>{gate, static_cast<float>(rest)});
+  update_all<double>(call, DType::f64, {given, call.out}, n, Ema<double>{gate, rest});
 }
 
 /// Any number of tensors to sqrt(sum of squares), 0-d. Squares are summed in double, chunks of float32 tensors
