@@ -126,19 +126,15 @@ export abstract class Module {
     if (onDevice) requireDevice("to", target);
     else if (!isFloat(requireDType("to", target)))
       throw new DTypeError("to", "modules compute in floats", "float32 or float64", target);
-    for (const [, module] of this.namedModules()) {
-      for (const [key, value] of Object.entries(module)) {
-        if (
-          !isTensor(value) ||
-          (onDevice ? value.device === target : !isFloat(value.dtype) || value.dtype === target)
-        )
-          continue;
-        const converted = scope(() => to(value.detach(), target)).keep();
-        if (value.requiresGrad) requireGrad(converted);
-        Object.assign(module, { [key]: converted });
-        value.dispose();
-      }
-    }
+    const stays = (t: Tensor) => (onDevice ? t.device === target : !isFloat(t.dtype) || t.dtype === target);
+    const moved = (t: Tensor): Tensor => {
+      if (stays(t)) return t;
+      const converted = scope(() => to(t.detach(), target)).keep();
+      if (t.requiresGrad) requireGrad(converted);
+      t.dispose();
+      return converted;
+    };
+    for (const [, module] of this.namedModules()) replaceTensors(module, moved);
     return this;
   }
 
@@ -181,6 +177,14 @@ function* partsOf(name: string, value: unknown): Generator<[string, Module | Ten
   if (isTensor(value) || value instanceof Module) yield [name, value];
   else if (Array.isArray(value))
     for (let k = 0; k < value.length; k++) yield* partsOf(`${name}.${k}`, value[k]);
+}
+
+/** Replaces the tensors among the properties of a module, or the entries of a list in it: not those of modules inside. */
+function replaceTensors(owner: object, replace: (t: Tensor) => Tensor): void {
+  for (const [key, value] of Object.entries(owner)) {
+    if (isTensor(value)) Object.assign(owner, { [key]: replace(value) });
+    else if (Array.isArray(value)) replaceTensors(value, replace);
+  }
 }
 
 /** Overwrites the elements of `target` with those of `source`, in its dtype. */

@@ -4,7 +4,15 @@ import { join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { ConfigError, FileError, getThreads, loadSafetensors, memory, setThreads } from "../../lib/index.js";
-import { type StepReport, type TrainOptions, train } from "../../lib/train/index.js";
+import {
+  type Checkpoint,
+  loadCheckpoint,
+  modelOf,
+  type StepReport,
+  type TrainOptions,
+  train,
+  type Weights,
+} from "../../lib/train/index.js";
 import { philoxWord } from "../../lib/util/philox.js";
 import { hashTensors } from "../helpers/hash.js";
 import { writeTinyData } from "../helpers/idx_files.js";
@@ -115,6 +123,36 @@ for (let k = 0; k < 4; k++) {
     assert.is(steps.filter((line) => !("testAccuracy" in line)).length, 18);
   });
 }
+
+trainer("a moving average changes no weight, is evaluated, saved and resumed", async () => {
+  const config: TrainOptions = { ...CONFIG, ema: 0.8 };
+  const [out, stopped] = [newFolder(), newFolder()];
+  const accuracies: number[] = [];
+  const result = await train(config, {
+    out,
+    observer: { epoch: ({ ema }) => accuracies.push(ema?.top1 ?? Number.NaN) },
+  });
+  assert.is(result.bestEmaAccuracy, Math.max(...accuracies));
+  const stop = new AbortController();
+  const observer = { step: (at: StepReport) => at.step === 8 && stop.abort() };
+  await train(config, { out: stopped, signal: stop.signal, observer });
+  await train({}, { resume: stopped });
+  assert.is(hashOf(stopped), hashOf(out));
+
+  const checkpoint = loadCheckpoint(join(out, "last.safetensors"));
+  const plain = loadCheckpoint(join(straight, "last.safetensors"));
+  const weightsOf = (from: Checkpoint, which: Weights) => {
+    const model = modelOf(from, which);
+    const hash = hashTensors(model.stateDict());
+    model.dispose();
+    return hash;
+  };
+  assert.is(weightsOf(checkpoint, "trained"), weightsOf(plain, "trained"));
+  assert.is.not(weightsOf(checkpoint, "ema"), weightsOf(checkpoint, "trained"));
+  assert.throws(() => modelOf(plain, "ema"), /no moving average/);
+  for (const t of [...checkpoint.tensors.values(), ...plain.tensors.values()]) t.dispose();
+  assert.ok(existsSync(join(out, "best-ema.safetensors")));
+});
 
 trainer("a folder that holds something is refused", async () => {
   await rejects(() => train(CONFIG, { out: straight }), ConfigError, /not empty/);
