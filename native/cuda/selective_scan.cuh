@@ -140,7 +140,8 @@ ScanArguments<T> scan_arguments(const Call& call, int first, const TensorView& o
 /// are.
 template <class T>
 void scan_cut(ScanArguments<T>& g, bool meet, bool wide, bool aligned) {
-  constexpr int64_t full = 528;  // blocks that keep the largest card busy: four on each multiprocessor
+  constexpr int64_t full = 528;    // blocks that keep the largest card busy: four on each multiprocessor
+  constexpr int64_t enough = 256;  // blocks from which on it pays that each does more
   const int64_t own = g.per_group, size = sizeof(T);
   g.aligned = aligned && own * size % 16 == 0;
   g.words = g.states * size % 4 == 0 && aligned_to<4>(g.b) && aligned_to<4>(g.c);
@@ -149,12 +150,12 @@ void scan_cut(ScanArguments<T>& g, bool meet, bool wide, bool aligned) {
   // two channels for a lane cost less than two lanes, unless half of the last run's lanes have none
   const int64_t runs = ceil_div(own, kWarp), wide_runs = ceil_div(own, 2 * kWarp);
   g.lane_channels =
-      wide && g.states == 1 && g.aligned && 7 * wide_runs <= 4 * runs && 2 * pieces * wide_runs >= full ? 2
-                                                                                                        : 1;
+      wide && g.states == 1 && g.aligned && 7 * wide_runs <= 4 * runs && pieces * wide_runs >= enough ? 2 : 1;
   g.runs = static_cast<int>(g.lane_channels == 2 ? wide_runs : runs);
 
   const int64_t blocks = std::max<int64_t>(1, pieces * g.runs), chunks = std::max(1, g.chunks);
-  const int64_t segments = 2 * blocks <= full ? std::min(chunks, full / blocks) : 1;
+  // the summary reads the data once more, a position after the other: only many short segments repay that
+  const int64_t many = 2 * full / blocks, segments = many >= 16 ? std::min(chunks, many) : 1;
   g.segment_chunks = static_cast<int>(ceil_div(chunks, segments));
   g.segments = static_cast<int>(ceil_div(chunks, g.segment_chunks));
   // blocks of different segments cannot take turns: then each group is a launch

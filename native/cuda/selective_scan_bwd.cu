@@ -11,11 +11,12 @@
 namespace qm::cuda {
 namespace {
 
-/// Blocks that should fit a multiprocessor. More of them hide more latency; what they spill for it is
-/// little beside that.
+/// Blocks that should fit a multiprocessor. More of them hide more latency, but two channels of a lane need
+/// the registers.
 template <class T, int kV, int kN, int kW>
 constexpr int kBackwardBlocks = sizeof(T) == 8 ? 8 / kW
                                 : kN > 1       ? 16 / kW
+                                : kV == 2      ? 2
                                                : 3;
 
 template <class T>
