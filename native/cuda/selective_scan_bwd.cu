@@ -56,7 +56,7 @@ __device__ __forceinline__ int scatter_index(int lane) {
 ///   1. decays of its tokens, and where they lead from 0: h forward, r in reverse; told to the other warps
 ///   2. after a barrier: the h that enters its piece, from the saved state through the pieces before, and
 ///      the r, from the stage's carry through the pieces after
-///   3. the states before each of its tokens, and from the last to the first the gradients
+///   3. from its last token to the first, the gradients
 /// Sums in Acc<T>. du and ddt: over states in order; du: then over groups, rounded to T in between. dB and
 /// dC: over a lane's channels, then a tree over lanes; runs are left to scan_sum_kernel. dA, dD, dbias:
 /// over the positions of a thread, from the last to the first, then over warps in order; batch entries and
@@ -109,45 +109,6 @@ __global__ void __launch_bounds__(kW* kWarp, kBackwardBlocks<T, kV, kN, kW>)
       }
       // <dh, B> and <dh a h, A>
       A through_b[kTokens][kV] = {}, through_a[kTokens][kV] = {};
-      const int written = stage.here() ? tokens : 0;
-      const auto finish = [&](int k) {
-        const Pack<A, kV> u = stage.get(0, slot, k), raw = stage.get(1, slot, k), dyt = stage.get(2, slot, k);
-        const Pack<A, kV> bias = stage.parameter(0), skip = stage.parameter(1);
-        Pack<A, kV> du, ddt;
-#pragma unroll
-        for (int v = 0; v < kV; v++) {
-          du.v[v] = mul_add(dt[k][v], through_b[k][v], skip.v[v] * dyt.v[v]);
-          ddt.v[v] = mul_add(u.v[v], through_b[k][v], through_a[k][v]);
-          dd[v] = mul_add(dyt.v[v], u.v[v], dd[v]);
-        }
-        if (g.softplus) {
-#pragma unroll
-          for (int v = 0; v < kV; v++) ddt.v[v] *= M::slope(raw.v[v] + bias.v[v], dt[k][v]);
-        }
-#pragma unroll
-        for (int v = 0; v < kV; v++) dbias[v] += ddt.v[v];
-        T* const ddelta = stage.at_token(stage.result(1), slot, k, stage.group().result_row[1]);
-        if (add) {
-          if constexpr (kOldAhead) {
-            const Pack<A, kV> old = stage.get_old(slot, k);
-#pragma unroll
-            for (int v = 0; v < kV; v++) du.v[v] += old.v[v];
-          } else if (k < written) {
-            du.v[0] += widen(*stage.at_token(stage.result(0), slot, k, stage.group().result_row[0]));
-          }
-          if (kN > 1 && g.from > 0 && k < written) ddt.v[0] += widen(*ddelta);
-        }
-        Pack<T, kV> du_out, ddelta_out;
-#pragma unroll
-        for (int v = 0; v < kV; v++) {
-          du_out.v[v] = narrow<T>(du.v[v]);
-          ddelta_out.v[v] = narrow<T>(ddt.v[v]);
-        }
-        if (k < written) {
-          store_pack<T, kV>(stage.at_token(stage.result(0), slot, k, stage.group().result_row[0]), du_out);
-          store_pack<T, kV>(ddelta, ddelta_out);
-        }
-      };
 
 #pragma unroll 1
       for (int n0 = 0; n0 < padded; n0 += kN, turn++) {
@@ -164,7 +125,7 @@ __global__ void __launch_bounds__(kW* kWarp, kBackwardBlocks<T, kV, kN, kW>)
                               : A(0);
           }
         }
-        A decay[kTokens][kN][kV];
+        A decay[kTokens][kN][kV], before[kTokens][kN][kV];
         if (active) {
           // one state: here, so that dt takes no registers elsewhere
           if constexpr (kN == 1) {
@@ -184,6 +145,7 @@ __global__ void __launch_bounds__(kW* kWarp, kBackwardBlocks<T, kV, kN, kW>)
 #pragma unroll
               for (int n = 0; n < kN; n++) {
                 decay[k][n][v] = M::decay(dt[k][v] * rate[n].v[v]);
+                before[k][n][v] = h[n][v];
                 h[n][v] = mul_add(decay[k][n][v], h[n][v], dtu * b.v[n]);
               }
             }
@@ -220,7 +182,6 @@ __global__ void __launch_bounds__(kW* kWarp, kBackwardBlocks<T, kV, kN, kW>)
           const Pack<A, kV> last = load_pack<A, kV>(stage.carry(i, n0 + n));
 #pragma unroll
           for (int v = 0; v < kV; v++) {
-            h[n][v] = first[n][v];
             r[n][v] = last.v[v];
           }
         }
@@ -230,7 +191,7 @@ __global__ void __launch_bounds__(kW* kWarp, kBackwardBlocks<T, kV, kN, kW>)
             const Pack<A, kV> over = load_pack<A, kV>(stage.ends(turn, 0, w, n));
             const Pack<A, kV> end = load_pack<A, kV>(stage.ends(turn, 1, w, n));
 #pragma unroll
-            for (int v = 0; v < kV; v++) h[n][v] = mul_add(over.v[v], h[n][v], end.v[v]);
+            for (int v = 0; v < kV; v++) first[n][v] = mul_add(over.v[v], first[n][v], end.v[v]);
           }
         for (int w = kW - 1; w > warp; w--)
 #pragma unroll
@@ -241,23 +202,21 @@ __global__ void __launch_bounds__(kW* kWarp, kBackwardBlocks<T, kV, kN, kW>)
             for (int v = 0; v < kV; v++) r[n][v] = mul_add(over.v[v], r[n][v], end.v[v]);
           }
 
-        if (kN == 1 && kOldAhead && add) stage.settle_old();
         if (active) {
-          A before[kTokens][kN][kV];
+          // what the entering state has become, added to what the tokens made from 0
 #pragma unroll
-          for (int k = 0; k < kTokens; k++) {
-            const Pack<A, kN> b = stage.coefficient(0, k, n0);
-            const Pack<A, kV> u = stage.get(0, slot, k);
+          for (int k = 0; k < kTokens; k++)
 #pragma unroll
-            for (int v = 0; v < kV; v++) {
-              const A dtu = dt[k][v] * u.v[v];
+            for (int n = 0; n < kN; n++)
 #pragma unroll
-              for (int n = 0; n < kN; n++) {
-                before[k][n][v] = h[n][v];
-                h[n][v] = mul_add(decay[k][n][v], h[n][v], dtu * b.v[n]);
+              for (int v = 0; v < kV; v++) {
+                before[k][n][v] += first[n][v];
+                first[n][v] *= decay[k][n][v];
               }
-            }
-          }
+#pragma unroll
+          for (int n = 0; n < kN; n++)
+#pragma unroll
+            for (int v = 0; v < kV; v++) h[n][v] += first[n][v];
           forget_loads();
           A da_n[kN] = {}, part[kTogether];
           Pack<A, kV> natural[kN];  // A
@@ -290,7 +249,6 @@ __global__ void __launch_bounds__(kW* kWarp, kBackwardBlocks<T, kV, kN, kW>)
                   da_n[n] = mul_add(through, dt[k][v], da_n[n]);
               }
             }
-            if constexpr (kN == 1) finish(k);
             part[k % kTogether] = scatter_sum<0>(values, lane);
             if (k % kTogether == 0) {
               A total = scatter_sum<kBits>(part, lane);
@@ -326,10 +284,64 @@ __global__ void __launch_bounds__(kW* kWarp, kBackwardBlocks<T, kV, kN, kW>)
           }
         }
       }
-      if constexpr (kN > 1) {
-        if (kOldAhead && add) stage.settle_old();
+      // loops of their own for what depends on the call, so that each runs without a branch
+      if (!active) continue;
+      Pack<A, kV> du[kTokens];
+      A(&ddt)[kTokens][kV] = through_a;
+      const Pack<A, kV> skip = stage.parameter(1);
 #pragma unroll
-        for (int k = 0; k < kTokens; k++) finish(k);
+      for (int k = 0; k < kTokens; k++) {
+        const Pack<A, kV> u = stage.get(0, slot, k), dyt = stage.get(2, slot, k);
+#pragma unroll
+        for (int v = 0; v < kV; v++) {
+          du[k].v[v] = mul_add(dt[k][v], through_b[k][v], skip.v[v] * dyt.v[v]);
+          ddt[k][v] = mul_add(u.v[v], through_b[k][v], ddt[k][v]);
+          dd[v] = mul_add(dyt.v[v], u.v[v], dd[v]);
+        }
+      }
+      if (g.softplus) {
+        const Pack<A, kV> bias = stage.parameter(0);
+#pragma unroll
+        for (int k = 0; k < kTokens; k++) {
+          const Pack<A, kV> raw = stage.get(1, slot, k);
+#pragma unroll
+          for (int v = 0; v < kV; v++) ddt[k][v] *= M::slope(raw.v[v] + bias.v[v], dt[k][v]);
+        }
+      }
+#pragma unroll
+      for (int k = 0; k < kTokens; k++)
+#pragma unroll
+        for (int v = 0; v < kV; v++) dbias[v] += ddt[k][v];
+      int of[kTokens];
+      stage.tokens_of(slot, of);
+      T *const du_first = stage.result(0), *const ddelta_first = stage.result(1);
+      const int du_row = stage.group().result_row[0], ddelta_row = stage.group().result_row[1];
+      const int written = stage.here() ? tokens : 0;
+      if (add) {
+        if (kOldAhead) stage.settle_old();
+#pragma unroll
+        for (int k = 0; k < kTokens; k++) {
+          if constexpr (kOldAhead) {
+            const Pack<A, kV> old = stage.get_old(slot, k);
+#pragma unroll
+            for (int v = 0; v < kV; v++) du[k].v[v] += old.v[v];
+          } else if (k < written) {
+            du[k].v[0] += widen(*address_plus(du_first, of[k], du_row));
+          }
+          if (kN > 1 && g.from > 0 && k < written)
+            ddt[k][0] += widen(*address_plus(ddelta_first, of[k], ddelta_row));
+        }
+      }
+#pragma unroll
+      for (int k = 0; k < kTokens; k++) {
+        Pack<T, kV> du_out, ddelta_out;
+#pragma unroll
+        for (int v = 0; v < kV; v++) {
+          du_out.v[v] = narrow<T>(du[k].v[v]);
+          ddelta_out.v[v] = narrow<T>(ddt[k][v]);
+        }
+        store_if(k < written, address_plus(du_first, of[k], du_row), du_out);
+        store_if(k < written, address_plus(ddelta_first, of[k], ddelta_row), ddelta_out);
       }
     }
 

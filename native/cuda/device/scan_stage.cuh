@@ -188,6 +188,15 @@ struct ScanStages {
     if (lane < kTokens) kept_tokens(slot)[lane] = of_lane;
   }
   __device__ int token(int slot, int k) const { return kept_tokens(slot)[k]; }
+  /// All tokens of the warp in a stage.
+  __device__ void tokens_of(int slot, int (&of)[kTokens]) const {
+#pragma unroll
+    for (int k = 0; k < kTokens; k += 4) {
+      const Pack<int, 4> four = load_pack<int, 4>(kept_tokens(slot) + k);
+#pragma unroll
+      for (int i = 0; i < 4; i++) of[k + i] = four.v[i];
+    }
+  }
   /// A token's address in a tensor whose tokens are `row` bytes apart.
   template <class U>
   __device__ U* at_token(U* first, int slot, int k, int row) const {
