@@ -67,10 +67,19 @@ bool wide_rows(const Bf16Product<Out>& p) {
          starts(p.c) && starts(p.h);
 }
 
+/// The copy engine reads single matrices whose rows start at 16 bytes, and counts in 32 bits.
+template <class Out>
+bool bulk_copies(const Bf16Product<Out>& p) {
+  constexpr int64_t kMost = (int64_t{1} << 31) - 1;
+  return p.batches.count == 1 && p.width_a == 16 && p.width_b == 16 && p.k > 0 &&
+         std::max({p.m, p.n, p.k}) <= kMost - kWidestTile &&
+         ceil_div(p.m, kTileRows) * ceil_div(p.n, int64_t{128}) * ceil_div(p.k, kDepth) <= kMost;
+}
+
 template <class F>
 Plan plan_of(const Bf16Product<typename F::Out>& p, bool may_split) {
   return plan_form<F>(Cut{p.m, p.n, p.k, p.batches.count, F::kBKRows, may_split, F::kFuse == Fuse::gelu_a,
-                          F::kFuse == Fuse::gelu_b, sizeof(typename F::Out)},
+                          F::kFuse == Fuse::gelu_b, sizeof(typename F::Out), bulk_copies(p)},
                       device_kind());
 }
 

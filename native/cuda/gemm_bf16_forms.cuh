@@ -15,6 +15,14 @@ using SumForm = Form<true, true, fuse, float>;
 template <bool a_k_rows>
 using MixedForm = Form<a_k_rows, !a_k_rows, Fuse::none, bf16>;
 
+/// A tile of gemm_bf16_bulk.cuh.
+template <int width>
+struct BulkTile : Tile<width, true> {};
+template <class T>
+constexpr bool kIsBulk = false;
+template <int width>
+constexpr bool kIsBulk<BulkTile<width>> = true;
+
 template <class... Tiles>
 struct TileList {};
 
@@ -25,22 +33,33 @@ struct TilesOf {
 template <>
 struct TilesOf<RowForm<Fuse::none>> {
   using type = TileList<Tile<16, false>, Tile<48, false>, Tile<96, false>, Tile<128, false>, Tile<96, true>,
-                        Tile<128, true>, Tile<192, true>, Tile<256, true>>;
+                        Tile<128, true>, Tile<192, true>, Tile<256, true>, BulkTile<128>, BulkTile<192>>;
 };
-template <Fuse fuse>
-struct TilesOf<RowForm<fuse>> {
+template <>
+struct TilesOf<RowForm<Fuse::gelu_a>> {
   using type = TileList<Tile<48, false>, Tile<96, false>, Tile<128, false>, Tile<96, true>, Tile<128, true>,
                         Tile<192, true>, Tile<256, true>>;
 };
-template <Fuse fuse>
-struct TilesOf<SumForm<fuse>> {
+template <>
+struct TilesOf<RowForm<Fuse::gelu_grad>> {
+  using type = TileList<Tile<48, false>, Tile<96, false>, Tile<128, false>, Tile<96, true>, Tile<128, true>,
+                        Tile<192, true>, Tile<256, true>, BulkTile<128>, BulkTile<192>>;
+};
+template <>
+struct TilesOf<SumForm<Fuse::none>> {
+  using type = TileList<Tile<16, false>, Tile<48, false>, Tile<96, false>, Tile<128, false>, Tile<96, true>,
+                        Tile<128, true>, Tile<192, true>, Tile<256, true>, BulkTile<128>, BulkTile<192>>;
+};
+template <>
+struct TilesOf<SumForm<Fuse::gelu_b>> {
   using type = TileList<Tile<16, false>, Tile<48, false>, Tile<96, false>, Tile<128, false>, Tile<96, true>,
                         Tile<128, true>, Tile<192, true>, Tile<256, true>>;
 };
 
 template <class... Tiles>
 Plan plan_tiles(const Cut& cut, const DeviceKind& device, TileList<Tiles...>) {
-  const TileKind kinds[] = {{Tiles::kWidth, Tiles::kWarpgroup, Tiles::kInUse, Tiles::kBlocks}...};
+  const TileKind kinds[] = {
+      {Tiles::kWidth, Tiles::kWarpgroup, Tiles::kInUse, Tiles::kBlocks, kIsBulk<Tiles>}...};
   return make_plan(cut, kinds, sizeof...(Tiles), device);
 }
 template <class F>

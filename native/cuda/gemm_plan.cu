@@ -1,6 +1,6 @@
 #include <algorithm>
 
-#include "cuda/gemm_bf16.cuh"
+#include "cuda/gemm_bf16_bulk.cuh"
 #include "cuda/gemm_plan.h"
 
 namespace qm::cuda {
@@ -17,6 +17,7 @@ constexpr double kLatency = 900;                           // of a copy; some ar
 constexpr double kConvert = 0.06;                          // of an element
 constexpr double kBubble = 100;  // of a step, where no other block covers its barrier
 constexpr double kLaunch = 2500;
+constexpr double kOwnCopies = 1.4;  // what this leaves out of a kernel whose warps multiply and copy
 constexpr int64_t kLeastSteps = 8;  // of a piece of k
 
 int64_t round_up(int64_t x, int64_t step) { return ceil_div(x, step) * step; }
@@ -72,6 +73,43 @@ bool estimate(const Cut& cut, const TileKind& kind, const DeviceKind& device, Pl
     after = kLaunch + partial;
   }
   // what is hidden behind the other still costs a little
+  plan.time = kOwnCopies * (std::max(busy, moved) + 0.2 * std::min(busy, moved) + after);
+  return true;
+}
+
+// The same of gemm_bf16_bulk.cuh, whose blocks are alone on a multiprocessor.
+constexpr double kBulkRate = 5650, kBulkWideRate = 5500;  // the latter for tiles of more than 128 columns
+constexpr double kBulkL2 = 8700;                          // of the whole device
+constexpr double kBulkTile = 500, kBulkStoreRate = 50;    // between the products of two tiles
+constexpr double kBulkStart = 3000;                       // until the first product
+constexpr double kPartial = 1600;                         // bytes of pieces, written and added
+
+/// False if a pair of tiles would be half empty for sure.
+bool estimate_bulk(const Cut& cut, const TileKind& kind, const DeviceKind& device, Plan& plan) {
+  const int64_t row_tiles = ceil_div(cut.m, kTileRows), column_tiles = ceil_div(cut.n, kind.width);
+  const int64_t tall = plan.shares_b ? plan.blocks : 1, across = plan.shares_b ? 1 : plan.blocks;
+  if (row_tiles < tall || column_tiles < across) return false;
+  const int64_t stage = (kTileRows + kind.width) * kRowBytes;
+  const int64_t around = kind.width * kBiasRows * int64_t{sizeof(float)};
+  plan.stages =
+      static_cast<int>(std::min((device.shared_block - around) / (stage + kBarrierBytes), kMostStages));
+  plan.shared = plan.stages * (stage + kBarrierBytes) + around;
+
+  const double m = static_cast<double>(cut.m), n = static_cast<double>(cut.n), k = static_cast<double>(cut.k);
+  const double depth = std::min(static_cast<double>(plan.k_piece), k), c = m * n;
+  const int64_t units = ceil_div(row_tiles, tall) * ceil_div(column_tiles, across) * plan.pieces;
+  const int64_t each = ceil_div(units, kMultiprocessors / plan.blocks);
+  const double multiply =
+      2.0 * kTileRows * kind.width * depth / (kind.width > 128 ? kBulkWideRate : kBulkRate);
+  const double busy_blocks = static_cast<double>(std::min(units * plan.blocks, kMultiprocessors));
+  const double fill = 2.0 * depth * busy_blocks / kBulkL2 *
+                      (static_cast<double>(kTileRows) / static_cast<double>(across) +
+                       static_cast<double>(kind.width) / static_cast<double>(tall));
+  const double store = kBulkTile + kTileRows * kind.width / kBulkStoreRate;
+  const double busy = static_cast<double>(each) * (std::max(multiply, fill) + store) + kBulkStart;
+  const double moved = ((m + n) * k * 2 + c * cut.out_bytes) / kDram;
+  const double after =
+      plan.pieces > 1 ? kLaunch + static_cast<double>(plan.pieces) * c * sizeof(float) / kPartial : 0;
   plan.time = std::max(busy, moved) + 0.2 * std::min(busy, moved) + after;
   return true;
 }
@@ -82,7 +120,7 @@ Plan make_plan(const Cut& cut, const TileKind* kinds, int count, const DeviceKin
   Plan best;
   for (int tile = 0; tile < count; tile++) {
     const TileKind& kind = kinds[tile];
-    if (kind.warpgroup && !device.warpgroup) continue;
+    if ((kind.warpgroup && !device.warpgroup) || (kind.bulk && !cut.bulk)) continue;
     const int64_t tiles = ceil_div(cut.m, kTileRows) * ceil_div(cut.n, kind.width) * cut.batches;
     const int64_t steps = std::max<int64_t>(ceil_div(cut.k, kDepth), 1);
     for (int rounds = 0; rounds <= (cut.may_split ? 4 : 0); rounds++) {
@@ -93,7 +131,16 @@ Plan make_plan(const Cut& cut, const TileKind* kinds, int count, const DeviceKin
       plan.tile = tile;
       plan.k_piece = ceil_div(steps, wanted) * kDepth;
       plan.pieces = std::max<int64_t>(ceil_div(cut.k, plan.k_piece), 1);
-      if (estimate(cut, kind, device, plan) && (best.tile < 0 || plan.time < best.time)) best = plan;
+      const auto consider = [&](bool fits) {
+        if (fits && (best.tile < 0 || plan.time < best.time)) best = plan;
+      };
+      if (!kind.bulk) {
+        consider(estimate(cut, kind, device, plan));
+        continue;
+      }
+      for (const bool shares_b : {true, false})
+        for (plan.blocks = 2, plan.shares_b = shares_b; plan.blocks > 0; plan.blocks--)
+          consider(estimate_bulk(cut, kind, device, plan));
     }
   }
   return best;

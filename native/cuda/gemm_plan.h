@@ -11,6 +11,7 @@ struct TileKind {
   bool warpgroup;
   int in_use;  // stages that products may be reading
   int blocks;  // that share a multiprocessor, as far as registers allow
+  bool bulk;   // a tile of gemm_bf16_bulk.cuh
 };
 
 struct DeviceKind {
@@ -25,6 +26,7 @@ struct Cut {
   bool may_split;
   bool convert_a, convert_b;  // an operand takes its gelu on the way
   int out_bytes;              // of an element
+  bool bulk;                  // the copy engine can read both operands
 };
 
 struct Plan {
@@ -35,6 +37,8 @@ struct Plan {
   int64_t pieces = 1;
   int64_t shared = 0;
   int per_multiprocessor = 1;
+  int blocks = 1;         // of a cluster: tiles that share copies
+  bool shares_b = false;  // a pair of tiles lies in a column
   double time = 0;
 };
 
