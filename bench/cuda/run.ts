@@ -3,13 +3,14 @@
  * All groups without a word. Times are device events with the L2 cache flushed, medians of 20 after a warm-up; whole steps are the
  * host's clock around a step and a wait.
  */
-import { execFileSync } from "node:child_process";
 import { writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { cudaInfo, type Variant } from "../../lib/index.js";
+import { copyBandwidth } from "../../lib/bench/ceilings.js";
+import { machine } from "../../lib/bench/machine.js";
 import { packageVersion } from "../../lib/native/addon.js";
 import { layerRows } from "./layers.js";
-import { copyBandwidth, type Row, show } from "./measure.js";
+import { type Row, show } from "../helpers/row.js";
 import { modelRows } from "./models.js";
 import { productRows } from "./products.js";
 import { scanRows } from "./scan.js";
@@ -36,18 +37,8 @@ const GROUPS: Record<string, () => Row[]> = {
   models: () => modelRows(values.variants.split(",") as Variant[], values.profile),
 };
 
-function commit(): string | undefined {
-  try {
-    return execFileSync("git", ["rev-parse", "HEAD"], {
-      encoding: "utf8",
-      stdio: ["ignore", "pipe", "ignore"],
-    }).trim();
-  } catch {
-    return undefined;
-  }
-}
-
-const bandwidth = copyBandwidth();
+const found = machine("cuda");
+const bandwidth = copyBandwidth("cuda");
 console.log(
   `${info.name}, driver for CUDA ${info.driver / 1000}, quadmamba ${packageVersion()}; copy ${(bandwidth / 1e9).toFixed(0)} GB/s (read + written)`,
 );
@@ -57,11 +48,11 @@ for (const [name, group] of Object.entries(GROUPS)) {
   console.log(`\n${name}`);
   for (const row of group()) {
     rows.push(row);
-    console.log(`  ${show(row, bandwidth)}`);
+    console.log(`  ${show(row, { copyBytesPerSecond: bandwidth })}`);
   }
 }
 if (values.json)
   writeFileSync(
     values.json,
-    `${JSON.stringify({ device: info, commit: commit(), copyBytesPerSecond: bandwidth, rows }, null, 1)}\n`,
+    `${JSON.stringify({ machine: found, copyBytesPerSecond: bandwidth, rows }, null, 1)}\n`,
   );

@@ -2,12 +2,28 @@ import { InvalidArgumentError, Option } from "commander";
 import { PRECISIONS } from "../train/placement.js";
 
 /** A whole number of at least `min`, for commander. */
-export function wholeNumber(min: number): (text: string) => number {
+export function wholeNumber(min: number, max = Number.MAX_SAFE_INTEGER): (text: string) => number {
   return (text) => {
     const value = Number(text);
-    if (!Number.isSafeInteger(value) || value < min)
-      throw new InvalidArgumentError(`expected a whole number of at least ${min}.`);
+    if (!Number.isSafeInteger(value) || value < min || value > max)
+      throw new InvalidArgumentError(
+        `expected a whole number ${max === Number.MAX_SAFE_INTEGER ? `of at least ${min}` : `from ${min} to ${max}`}.`,
+      );
     return value;
+  };
+}
+
+/** A comma list, for commander; what is given twice counts once. */
+export function listOf<T>(one: (text: string) => T): (text: string) => T[] {
+  return (text) => [...new Set(text.split(",").map((part) => one(part.trim())))];
+}
+
+/** One of the names, for commander. */
+export function nameOf<T extends string>(names: readonly T[]): (text: string) => T {
+  return (text) => {
+    const found = names.find((name) => name === text);
+    if (found === undefined) throw new InvalidArgumentError(`expected ${names.join(", ")}.`);
+    return found;
   };
 }
 

@@ -1,5 +1,6 @@
 import { Command } from "commander";
 import { packageVersion } from "../native/addon.js";
+import { addBench } from "./bench.js";
 import { addDoctor } from "./doctor.js";
 import { addEval } from "./eval.js";
 import { addInfo } from "./info.js";
@@ -11,11 +12,13 @@ export function createProgram(): Command {
   const program = new Command("quadmamba")
     .description("Trains and runs QuadMamba, the vision Mamba whose scan order is a learned quadtree.")
     .version(packageVersion())
-    .showSuggestionAfterError()
-    .showHelpAfterError("(--help shows what there is)")
-    .exitOverride();
-  for (const add of [addTrain, addEval, addPredict, addInfo, addDoctor]) add(program);
-  for (const command of program.commands)
-    command.exitOverride().showHelpAfterError("(--help shows what there is)");
+    .showSuggestionAfterError();
+  for (const add of [addTrain, addEval, addPredict, addInfo, addDoctor, addBench]) add(program);
+  throwErrors(program);
   return program;
+}
+
+function throwErrors(command: Command): void {
+  command.exitOverride().showHelpAfterError("(--help shows what there is)");
+  command.commands.forEach(throwErrors);
 }

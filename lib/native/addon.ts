@@ -108,9 +108,16 @@ interface Addon {
   cudaInfo(): CudaInfo;
   setThreads(n: number): void;
   describe(): AddonInfo;
+  /** For benches: fused multiply-adds in registers, on all threads; returns the floating-point operations done. */
+  multiplyAdds(dtype: number, rounds: number): number;
+  /**
+   * For benches: the selective scan as a plain loop on one thread (native/binding/bench.h has the arguments).
+   * @param arrays u, delta, A, B, C, y, h; for backward also dy, du, ddelta, dA, dB, dC
+   */
+  plainScan<T extends Float32Array | Float64Array>(sizes: Float64Array, ...arrays: T[]): void;
 }
 
-const ABI = 2;
+const ABI = 3;
 
 /** The package folder: the nearest one above this file with a package.json. */
 export function packageRoot(): string {

@@ -2,6 +2,7 @@
 // environment, so worker threads each have their own handles.
 #include <napi.h>
 
+#include "binding/bench.h"
 #include "binding/convert.h"
 #include "binding/execute.h"
 #include "core/engine.h"
@@ -14,7 +15,7 @@ namespace qm::binding {
 
 namespace {
 
-constexpr int kAbi = 2;  // raised whenever lib/native and this file must change together
+constexpr int kAbi = 3;  // raised whenever lib/native and this file must change together
 
 Engine& engine(const Napi::CallbackInfo& info) { return *info.Env().GetInstanceData<Engine>(); }
 
@@ -296,6 +297,8 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   add("cudaInfo", guarded<cuda_info>);
   add("setThreads", guarded<set_threads>);
   add("describe", guarded<describe>);
+  add("multiplyAdds", guarded<multiply_adds>);
+  add("plainScan", guarded<plain_scan>);
   return exports;
 }
 

@@ -29,7 +29,21 @@ const ALLOWED: Record<string, string[]> = {
   data: ["io", "ops", "tensor", "native", "util"],
   models: ["nn", "ops", "tensor", "util"],
   train: ["models", "data", "io", "optim", "nn", "ops", "autograd", "tensor", "native", "util"],
-  cli: ["train", "models", "data", "io", "optim", "nn", "ops", "autograd", "tensor", "native", "util"],
+  bench: ["train", "models", "data", "io", "optim", "nn", "ops", "autograd", "tensor", "native", "util"],
+  cli: [
+    "bench",
+    "train",
+    "models",
+    "data",
+    "io",
+    "optim",
+    "nn",
+    "ops",
+    "autograd",
+    "tensor",
+    "native",
+    "util",
+  ],
 };
 
 imports("lib: each folder imports only what stands before it", () => {
@@ -63,7 +77,8 @@ const NATIVE: Record<string, { folders: string[]; toolkits?: RegExp }> = {
     toolkits:
       /^(cuda|cub|thrust|cooperative_groups|mma|nv|driver_|vector_|device_|curand|cublas)[^/]*(\.h|\.cuh|\/)/,
   },
-  binding: { folders: ["core", "cpu"], toolkits: /^(napi|node_api|uv)\.h$/ },
+  bench: { folders: ["cpu"] },
+  binding: { folders: ["core", "cpu", "bench"], toolkits: /^(napi|node_api|uv)\.h$/ },
 };
 
 imports(

@@ -1,0 +1,78 @@
+/** How benches take time: after a warm-up, many times, and the median of that. */
+import { zeros } from "../ops/index.js";
+import { timeOnDevice } from "../tensor/clock.js";
+import { synchronize } from "../tensor/memory.js";
+import { scope } from "../tensor/scope.js";
+import type { Device } from "../tensor/tensor.js";
+
+/** Milliseconds of a call: the median and the tenth and ninetieth percentile of the repetitions. */
+export interface Timing {
+  ms: number;
+  p10: number;
+  p90: number;
+  repetitions: number;
+}
+
+/** On the CPU: milliseconds spent at least, and repetitions at least and at most. */
+export const EFFORT = { warmUpMs: 30, budgetMs: 300, fewest: 5, most: 200 } as const;
+/** Calls of less are timed several at a time: the clock has its own cost. */
+const SHORTEST_SAMPLE_MS = 0.1;
+
+const GPU_WARM_UP = 3;
+const GPU_REPETITIONS = 20;
+/** More than the L2 cache of a GPU holds. */
+const FLUSH_BYTES = 256 * 2 ** 20;
+
+/** The value below which a share `q` of the values lies, interpolated. */
+export function quantile(values: readonly number[], q: number): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  const at = q * (sorted.length - 1);
+  const low = Math.floor(at);
+  return sorted[low] + (at - low) * (sorted[Math.min(sorted.length - 1, low + 1)] - sorted[low]);
+}
+
+export function summary(times: readonly number[]): Timing {
+  return {
+    ms: quantile(times, 0.5),
+    p10: quantile(times, 0.1),
+    p90: quantile(times, 0.9),
+    repetitions: times.length,
+  };
+}
+
+/** Times `fn`, whose tensors are freed: by the host's clock, or on a GPU by its own, with the L2 cache flushed before each time. */
+export function timeCalls(fn: () => unknown, device: Device = "cpu"): Timing {
+  const run = () => scope(() => void fn());
+  return summary(device === "cpu" ? timesOnHost(run) : timesOnGpu(run));
+}
+
+function timesOnHost(run: () => void): number[] {
+  const { warmUpMs, budgetMs, fewest, most } = EFFORT;
+  const sample = (calls: number) => {
+    const begin = performance.now();
+    for (let k = 0; k < calls; k++) run();
+    return (performance.now() - begin) / calls;
+  };
+  let once = Infinity;
+  for (let spent = 0; spent < warmUpMs; ) {
+    const ms = sample(1);
+    spent += ms;
+    once = Math.min(once, ms);
+  }
+  const calls = Math.max(1, Math.ceil(SHORTEST_SAMPLE_MS / once));
+  const times: number[] = [];
+  for (let spent = 0; times.length < fewest || (spent < budgetMs && times.length < most); ) {
+    const ms = sample(calls);
+    times.push(ms);
+    spent += ms * calls;
+  }
+  return times;
+}
+
+function timesOnGpu(run: () => void): number[] {
+  for (let k = 0; k < GPU_WARM_UP; k++) run();
+  synchronize();
+  return timeOnDevice(run, GPU_REPETITIONS, () =>
+    scope(() => void zeros([FLUSH_BYTES / 4], { device: "cuda" })),
+  );
+}
