@@ -41,7 +41,7 @@ const found = machine("cpu");
 const ceilings = measureCeilings("cpu");
 console.log(`${describeMachine(found)}\n${describeCeilings(ceilings)}`);
 console.log(
-  "median (p10-p90, samples); bytes: every input and output once; above 100 %: the data stayed in the caches",
+  "median (p10-p90, samples); bytes: every input and output once; above 100 %: the data stayed in the caches, or more was read than written",
 );
 
 const rows: Row[] = [];

@@ -26,6 +26,8 @@ def layer_rows(device: str) -> Iterator[Row]:
             yield from map_case(batch, side, channels, dtype, device)
         for shape in CUDA_CONVS if cuda else CPU_CONVS:
             yield from conv_case(batch, shape, dtype, device)
+    if not cuda:
+        yield from row_cases()
 
 
 def random(size: tuple[int, ...], dtype: torch.dtype, device: str) -> torch.Tensor:
@@ -87,3 +89,42 @@ def conv_case(batch: int, shape: tuple[int, int, int], dtype, device: str) -> It
     yield time("conv 3x3 / 2", lambda: F.conv2d(x, kernel, bias, stride=2, padding=1))
     yield time("  dx", lambda: conv_backward(dy, x, kernel, 2, 1, (True, False)))
     yield time("  dw", lambda: conv_backward(dy, x, kernel, 2, 1, (False, True)))
+
+
+def row_cases() -> Iterator[Row]:
+    """Norm, GELU, loss and optimiser on the CPU; rows of bench/ops/layers.ts."""
+
+    def time(name: str, fn) -> Row:
+        return measure("layers", f"{name} float32", fn, "cpu")
+
+    x, dy = torch.randn(25088, 96), torch.randn(25088, 96)
+    weight, bias = torch.randn(96), torch.randn(96)
+    _, mean, rstd = aten.native_layer_norm(x, [96], weight, bias, 1e-5)
+    saved = (x, [96], mean, rstd, weight, bias)
+    yield time("layer norm 25088 x 96", lambda: F.layer_norm(x, [96], weight, bias))
+
+    def norm_backward():
+        return aten.native_layer_norm_backward(dy, *saved, [True] * 3)
+
+    yield time("  backward 25088 x 96", norm_backward)
+
+    h, dh = torch.randn(25088, 384), torch.randn(25088, 384)
+    yield time("gelu 25088 x 384", lambda: F.gelu(h))
+    yield time("  backward 25088 x 384", lambda: aten.gelu_backward(dh, h))
+
+    logits = torch.randn(128, 1000)
+    labels = torch.arange(128) * 37 % 1000
+    yield time("cross-entropy 128 x 1000", lambda: F.cross_entropy(logits, labels))
+    leaf = logits.clone().requires_grad_()
+
+    def loss_and_gradient():
+        return torch.autograd.grad(F.cross_entropy(leaf, labels), leaf)
+
+    yield time("cross-entropy forward + backward 128 x 1000", loss_and_gradient)
+
+    for pieces in (1, 200):
+        parameters = [torch.randn(10_000_000 // pieces, requires_grad=True) for _ in range(pieces)]
+        for p in parameters:
+            p.grad = 0.01 * torch.randn_like(p)
+        optimizer = torch.optim.AdamW(parameters, lr=1e-5, weight_decay=0.05, fused=True)
+        yield time(f"adamw 10000000 in {pieces}", optimizer.step)

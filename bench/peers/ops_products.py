@@ -67,3 +67,6 @@ def product_case(shape: tuple[int, int, int], dtype: torch.dtype, device: str) -
         yield time("  dw gelu", lambda: dy.t() @ g)
     if device == "cpu" and out > inner:
         yield time("linear + gelu", lambda: F.gelu(F.linear(x, weight, bias)))
+        h, down, down_bias = random(rows, out), random(inner, out), random(inner)
+        what = f"{rows} x {inner} x {out} float32"
+        yield time("gelu + linear", lambda: F.linear(F.gelu(h), down, down_bias))

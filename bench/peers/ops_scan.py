@@ -66,6 +66,12 @@ def scan_case(shape, dtype: torch.dtype, device: str, scan: Scan, merged: bool) 
         return torch.autograd.grad(y, leaves, dy, retain_graph=True)
 
     yield measure("scan", f"backward {what}", backward, device)
+    if device == "cpu":
+
+        def both() -> tuple[torch.Tensor, ...]:
+            return torch.autograd.grad(forward(), leaves, dy)
+
+        yield measure("scan", f"forward + backward {what}", both, device)
 
 
 def all_directions(scan: Scan, groups: int, leaves: list[torch.Tensor]) -> torch.Tensor:

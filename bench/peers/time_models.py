@@ -44,7 +44,8 @@ def model_rows(variant: str, scan: Scan, options: Namespace) -> Iterator[Row]:
 
     # The forward pass comes first, so that its peak does not count what training keeps.
     model.eval()
-    name = f"{variant} {precision}"
+    size = "" if device == "cuda" else f"{options.channels} x {options.size} x {options.size} "
+    name = f"{variant} {size}{precision}"
     yield measure_steps("models", f"{name} forward", forward, device, batch)
     model.train()
     yield measure_steps("models", f"{name} training step", training_step, device, batch)

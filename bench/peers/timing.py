@@ -28,17 +28,24 @@ def row(group: str, name: str, times: list[float], **more: object) -> Row:
     return {"group": group, "name": name, "ms": ms, "p10": p10, "p90": p90, **more}
 
 
-def measure(group: str, name: str, fn: Call, device: str, flops: int | None = None) -> Row:
+def measure(
+    group: str, name: str, fn: Call, device: str, flops: int | None = None, inner: int = 1
+) -> Row:
+    """`inner`: calls in one repetition, for what is shorter than the host's clock."""
     for _ in range(WARM_UP):
         fn()
-    times = on_gpu(fn) if device == "cuda" else [on_host(fn) for _ in range(REPETITIONS)]
+    if device == "cuda":
+        times = on_gpu(fn)
+    else:
+        times = [on_host(fn, inner) for _ in range(REPETITIONS)]
     return row(group, name, times, **({} if flops is None else {"flops": flops}))
 
 
-def on_host(fn: Call) -> float:
+def on_host(fn: Call, calls: int = 1) -> float:
     begin = perf_counter()
-    fn()
-    return 1000 * (perf_counter() - begin)
+    for _ in range(calls):
+        fn()
+    return 1000 * (perf_counter() - begin) / calls
 
 
 @cache

@@ -7,7 +7,7 @@ import { DTYPES } from "../tensor/dtype.js";
 import { getThreads } from "../tensor/memory.js";
 import { scope } from "../tensor/scope.js";
 import type { Device } from "../tensor/tensor.js";
-import { summary, timeCalls } from "./timing.js";
+import { EFFORT, summary, timeCalls } from "./timing.js";
 
 export interface Ceilings {
   /** CPU threads in use. */
@@ -26,11 +26,11 @@ const FMA_ROUNDS = 100_000;
 const FMA_REPETITIONS = 31;
 
 /** Bytes per second of a large copy, read and written counted: the ceiling of everything that is bound by bytes. */
-export function copyBandwidth(device: Device): number {
+export function copyBandwidth(device: Device, effort = EFFORT): number {
   return scope(() => {
     const elements = COPY_ELEMENTS[device];
     const x = zeros([2, elements / 2], { device });
-    const { ms } = timeCalls(() => flip(x, 0), device);
+    const { ms } = timeCalls(() => flip(x, 0), device, effort);
     return (2 * 4 * elements) / (ms / 1000);
   });
 }
@@ -55,11 +55,15 @@ export function peakFlops(device: Device, dtype: "float32" | "float64"): { flops
   return { flops: done / (summary(times).ms / 1000), how: `${dtype} fused multiply-adds in registers` };
 }
 
-export function measureCeilings(device: Device, dtype: "float32" | "float64" = "float32"): Ceilings {
+export function measureCeilings(
+  device: Device,
+  dtype: "float32" | "float64" = "float32",
+  effort = EFFORT,
+): Ceilings {
   const { flops, how } = peakFlops(device, dtype);
   return {
     threads: getThreads(),
-    copyBytesPerSecond: copyBandwidth(device),
+    copyBytesPerSecond: copyBandwidth(device, effort),
     flopsPerSecond: flops,
     peak: how,
   };

@@ -16,7 +16,7 @@ import {
   scanElements,
 } from "./scan_case.js";
 import { scanTableHead, scanTableLine } from "./scan_table.js";
-import { EFFORT, type Timing, timeCalls } from "./timing.js";
+import { EFFORT, type Effort, type Timing, timeCalls } from "./timing.js";
 
 /** Every combination is timed. */
 export interface ScanGrid {
@@ -68,25 +68,30 @@ const MOST_ELEMENTS = 2 ** 28;
  * @param say gets the report, line by line
  * @throws {NativeError} if a result is wrong; {DeviceError} for a device or a dtype that is not there
  */
-export function sweepScan(grid: ScanGrid, say: (line: string) => void): ScanSweep {
+export function sweepScan(grid: ScanGrid, say: (line: string) => void, effort = EFFORT): ScanSweep {
   requireGrid(grid);
   const { device } = grid;
   const before = getThreads();
-  const sweep: ScanSweep = { machine: machine(device), settings: settings(grid), ceilings: [], rows: [] };
+  const sweep: ScanSweep = {
+    machine: machine(device),
+    settings: settings(grid, effort),
+    ceilings: [],
+    rows: [],
+  };
   say(describeMachine(sweep.machine));
   say(
-    `medians of ${EFFORT.fewest} to ${EFFORT.most} repetitions after a warm-up, and p10-p90; ns per update of a state; bytes: inputs and outputs once; plain loops: one thread of the host`,
+    `medians of ${effort.fewest} to ${effort.most} repetitions after a warm-up, and p10-p90; ns per update of a state; bytes: inputs and outputs once; plain loops: one thread of the host`,
   );
   try {
     for (const threads of grid.threads.length > 0 ? grid.threads : [before]) {
       setThreads(threads);
       for (const dtype of grid.dtype) {
         const computed = dtype === "float64" ? "float64" : "float32";
-        const ceilings = measureCeilings(device, computed);
+        const ceilings = measureCeilings(device, computed, effort);
         sweep.ceilings.push({ dtype, ...ceilings });
         say(`\n${dtype}, ${describeCeilings(ceilings)}`);
         for (const shape of shapes(grid, dtype))
-          sweep.rows.push(...timeShape(shape, grid.pass, ceilings, say));
+          sweep.rows.push(...timeShape(shape, { passes: grid.pass, ceilings, effort, say }));
       }
     }
   } finally {
@@ -128,10 +133,10 @@ function requireGrid({ device, dtype, threads, ...sizes }: ScanGrid): void {
     );
 }
 
-function settings(grid: ScanGrid): Record<string, unknown> {
+function settings(grid: ScanGrid, effort: Effort): Record<string, unknown> {
   return {
     ...grid,
-    effort: EFFORT,
+    effort,
     tolerance: TOLERANCE,
     statistics:
       "medians of repetitions after a warm-up; on a GPU by device events, with the L2 cache flushed before each",
@@ -155,12 +160,14 @@ export function shapeName({ batch, directions, channels, length, states, dtype }
   return `${batch} x (${directions} x ${channels}) x ${length}, N ${states}, ${dtype}`;
 }
 
-function timeShape(
-  shape: ScanShape,
-  passes: readonly Pass[],
-  ceilings: Ceilings,
-  say: (line: string) => void,
-): ScanRow[] {
+interface Run {
+  passes: readonly Pass[];
+  ceilings: Ceilings;
+  effort: Effort;
+  say: (line: string) => void;
+}
+
+function timeShape(shape: ScanShape, { passes, ceilings, effort, say }: Run): ScanRow[] {
   const scan = new ScanCase(shape);
   try {
     return passes.flatMap((pass) => {
@@ -170,7 +177,7 @@ function timeShape(
       return SCAN_VARIANTS.map((variant) => {
         const { run, result } = scan.variant(variant, pass);
         const error = requireEqual(variant, pass, shape, result(), reference);
-        const timing = timeCalls(run, variant === "fused" ? shape.device : "cpu");
+        const timing = timeCalls(run, variant === "fused" ? shape.device : "cpu", effort);
         fused ??= timing.ms;
         const row = rowOf({ shape, pass, variant, timing, error, fused, ceilings });
         say(scanTableLine(row));

@@ -14,7 +14,13 @@ export interface Timing {
 }
 
 /** On the CPU: milliseconds spent at least, and repetitions at least and at most. */
-export const EFFORT = { warmUpMs: 30, budgetMs: 300, fewest: 5, most: 200 } as const;
+export interface Effort {
+  warmUpMs: number;
+  budgetMs: number;
+  fewest: number;
+  most: number;
+}
+export const EFFORT: Effort = { warmUpMs: 30, budgetMs: 300, fewest: 5, most: 200 };
 /** Calls of less are timed several at a time: the clock has its own cost. */
 const SHORTEST_SAMPLE_MS = 0.1;
 
@@ -41,13 +47,12 @@ export function summary(times: readonly number[]): Timing {
 }
 
 /** Times `fn`, whose tensors are freed: by the host's clock, or on a GPU by its own, with the L2 cache flushed before each time. */
-export function timeCalls(fn: () => unknown, device: Device = "cpu"): Timing {
+export function timeCalls(fn: () => unknown, device: Device = "cpu", effort = EFFORT): Timing {
   const run = () => scope(() => void fn());
-  return summary(device === "cpu" ? timesOnHost(run) : timesOnGpu(run));
+  return summary(device === "cpu" ? timesOnHost(run, effort) : timesOnGpu(run));
 }
 
-function timesOnHost(run: () => void): number[] {
-  const { warmUpMs, budgetMs, fewest, most } = EFFORT;
+function timesOnHost(run: () => void, { warmUpMs, budgetMs, fewest, most }: Effort): number[] {
   const sample = (calls: number) => {
     const begin = performance.now();
     for (let k = 0; k < calls; k++) run();
