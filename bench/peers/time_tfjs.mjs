@@ -4,10 +4,10 @@
  * Needs `npm install --no-save @tensorflow/tfjs @tensorflow/tfjs-backend-wasm`, in the folder that it is run from. What that backend
  * has no kernel for (the gradient of a convolution's weights, training as a whole) has no row.
  */
-import { readFileSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { parseArgs } from "node:util";
+import { finish, time } from "./rows.mjs";
 
 const { values: options } = parseArgs({ options: { json: { type: "string" }, against: { type: "string" } } });
 const require = createRequire(join(process.cwd(), "package.json"));
@@ -27,42 +27,15 @@ wasm.setWasmPaths(`${dirname(require.resolve("@tensorflow/tfjs-backend-wasm/pack
 await tf.setBackend("wasm");
 await tf.ready();
 
-/** Repetitions at most; of slow calls as many as fit into the milliseconds, but three. */
-const REPETITIONS = 15;
-const BUDGET_MS = 1000;
-const FEWEST = 3;
 const BATCH = 8;
 const rows = [];
 
-function quantile(sorted, q) {
-  const at = q * (sorted.length - 1);
-  const low = Math.floor(at);
-  return sorted[low] + (at - low) * (sorted[Math.min(sorted.length - 1, low + 1)] - sorted[low]);
-}
-
 /** The backend computes when it is called: a tidy around the call is all that is needed. */
-function time(group, name, run) {
-  const call = () => {
-    const begin = performance.now();
-    tf.tidy(() => void run());
-    return performance.now() - begin;
-  };
-  const times = [];
-  for (let spent = call(); times.length < FEWEST || (times.length < REPETITIONS && spent < BUDGET_MS); ) {
-    const ms = call();
-    times.push(ms);
-    spent += ms;
-  }
-  times.sort((a, b) => a - b);
-  const [ms, p10, p90] = [0.5, 0.1, 0.9].map((q) => quantile(times, q));
-  rows.push({ group, name, ms, p10, p90, repetitions: times.length });
-  console.log(`  ${name.padEnd(54)} ${ms.toFixed(3).padStart(9)} ms  (${p10.toFixed(3)}-${p90.toFixed(3)})`);
-}
-
+const row = (group, name, run) => time(rows, group, name, () => tf.tidy(() => void run()));
 const random = (...shape) => tf.randomNormal(shape, 0, 0.3);
 const gelu = (x) => x.mul(0.5).mul(x.mul(Math.SQRT1_2).erf().add(1));
 
-function products() {
+async function products() {
   for (const [m, out, inner] of [
     [512, 512, 512],
     [1024, 1024, 1024],
@@ -74,15 +47,16 @@ function products() {
     // weights [in, out], as its layers have them, and the products that its gradients are made of
     const [x, dy, weight, bias] = [random(m, inner), random(m, out), random(inner, out), random(out)];
     const shape = `${m} x ${out} x ${inner} float32`;
-    time("products", `linear ${shape}`, () => tf.matMul(x, weight).add(bias));
-    time("products", `  dx ${shape}`, () => tf.matMul(dy, weight, false, true));
-    time("products", `  dw ${shape}`, () => tf.matMul(x, dy, true, false));
-    if (out > inner) time("products", `linear + gelu ${shape}`, () => gelu(tf.matMul(x, weight).add(bias)));
+    await row("products", `linear ${shape}`, () => tf.matMul(x, weight).add(bias));
+    await row("products", `  dx ${shape}`, () => tf.matMul(dy, weight, false, true));
+    await row("products", `  dw ${shape}`, () => tf.matMul(x, dy, true, false));
+    if (out > inner)
+      await row("products", `linear + gelu ${shape}`, () => gelu(tf.matMul(x, weight).add(bias)));
     tf.dispose([x, dy, weight, bias]);
   }
 }
 
-function layers() {
+async function layers() {
   for (const [side, from, to] of [
     [224, 3, 24],
     [112, 24, 48],
@@ -92,64 +66,37 @@ function layers() {
     const weight = random(3, 3, from, to);
     const conv = (input) => tf.conv2d(input, weight, 2, 1, "NHWC", 1, "floor");
     const shape = `${from} -> ${to} at ${side} float32`;
-    time("layers", `conv 3x3 / 2 ${shape}`, () => conv(x));
-    time("layers", `  dx ${shape}`, () => tf.grad(conv)(x, dy));
+    await row("layers", `conv 3x3 / 2 ${shape}`, () => conv(x));
+    await row("layers", `  dx ${shape}`, () => tf.grad(conv)(x, dy));
     tf.dispose([x, dy, weight]);
   }
   for (const channels of [48, 192]) {
     const [x, weight] = [random(BATCH, 56, 56, channels), random(3, 3, channels, 1)];
     const shape = `56 x 56 x ${channels} float32`;
-    time("layers", `depthwise 3x3 ${shape}`, () => tf.depthwiseConv2d(x, weight, 1, "same"));
+    await row("layers", `depthwise 3x3 ${shape}`, () => tf.depthwiseConv2d(x, weight, 1, "same"));
     tf.dispose([x, weight]);
   }
   const [x, scale, shift] = [random(25088, 96), random(96), random(96)];
-  time("layers", "layer norm 25088 x 96 float32", () => {
+  await row("layers", "layer norm 25088 x 96 float32", () => {
     const { mean, variance } = tf.moments(x, 1, true);
     return x.sub(mean).mul(variance.add(1e-5).rsqrt()).mul(scale).add(shift);
   });
   const h = random(25088, 384);
-  time("layers", "gelu 25088 x 384 float32", () => gelu(h));
+  await row("layers", "gelu 25088 x 384 float32", () => gelu(h));
   tf.dispose([x, scale, shift, h]);
 }
 
-function functions() {
+async function functions() {
   const x = tf.randomUniform([2 ** 16], 0.1, 3);
   for (const name of ["exp", "log", "tanh", "erf", "softplus", "sigmoid"])
-    time("functions", `${name} ${2 ** 16} float32`, () => x[name]());
+    await row("functions", `${name} ${2 ** 16} float32`, () => x[name]());
   x.dispose();
-}
-
-/** Rows by group and full name: an indented one belongs to the one above it. */
-function named(list) {
-  let head = "";
-  return new Map(
-    list.map((row) => {
-      const indented = row.name.startsWith(" ");
-      if (!indented) head = row.name;
-      return [`${row.group}: ${indented ? `${head} /${row.name}` : row.name}`, row];
-    }),
-  );
 }
 
 const about = `TensorFlow.js ${tf.version.tfjs}, ${tf.getBackend()}, SIMD ${await tf.env().getAsync("WASM_HAS_SIMD_SUPPORT")}, threads ${await tf.env().getAsync("WASM_HAS_MULTITHREAD_SUPPORT")}`;
 console.log(about);
 for (const group of [products, layers, functions]) {
   console.log(`\n${group.name}`);
-  group();
+  await group();
 }
-if (options.json)
-  writeFileSync(
-    options.json,
-    `${JSON.stringify({ machine: { node: process.versions.node, tfjs: about }, rows }, null, 1)}\n`,
-  );
-if (options.against) {
-  const peers = named(rows);
-  console.log(`\n  ${"".padEnd(80)} ${"ours ms".padStart(10)} ${"peer ms".padStart(10)}  peer/ours`);
-  for (const [key, ours] of named(JSON.parse(readFileSync(options.against, "utf8")).rows)) {
-    const peer = peers.get(key);
-    if (peer)
-      console.log(
-        `  ${key.padEnd(80)} ${ours.ms.toFixed(3).padStart(10)} ${peer.ms.toFixed(3).padStart(10)} ${(peer.ms / ours.ms).toFixed(2).padStart(10)}`,
-      );
-  }
-}
+finish(rows, about, options);
