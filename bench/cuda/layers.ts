@@ -59,7 +59,7 @@ function mapCase([side, channels]: [number, number], dtype: DType): Row[] {
       measure(
         "layers",
         `  backward ${what}`,
-        () => launch("layer_norm_bwd", [dy, x, weight, mean, rstd], [x, weight, bias]),
+        () => launch("layer_norm_bwd", [dy, x, weight, mean, rstd, null], [x, weight, bias]),
         { bytes: 3 * size },
       ),
       measure("layers", `depthwise 3x3 + silu ${what}`, () => noGrad(() => depthwiseSilu(x, kernel)), {

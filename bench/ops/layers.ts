@@ -81,7 +81,7 @@ function* norm(rows: number, channels: number): Cases {
   const [mean, rstd] = [inputs.random([rows]), inputs.keep(() => inputs.random([rows]).abs())];
   const what = `${rows} x ${channels} float32`;
   yield layer(`layer norm ${what}`, () => noGrad(() => layerNorm(x, weight, bias)), { bytes: 8 * x.size });
-  const gradients = () => launch("layer_norm_bwd", [dy, x, weight, mean, rstd], [x, weight, bias]);
+  const gradients = () => launch("layer_norm_bwd", [dy, x, weight, mean, rstd, null], [x, weight, bias]);
   yield layer(`  backward ${what}`, gradients, { bytes: 12 * x.size });
   inputs.dispose();
 }

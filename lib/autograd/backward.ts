@@ -157,12 +157,15 @@ function walk(
         const dy = pending.pull(node);
         if (!dy) continue;
         if (wanted?.has(node)) wanted.set(node, arithmetic.copy(dy));
+        const folded = node.folds === undefined ? null : node.edges[node.folds];
+        const waiting = (folded instanceof Node && pending.pull(folded)) || null;
         const contributions = scope(() => {
-          const raw = node.rule(dy);
+          const raw = node.rule(dy, waiting);
           return raw.map((dx, k) => (dx && node.edges[k] ? fit(node, k, dx) : null));
         });
         for (const dx of contributions) if (dx) hold(dx, pending);
         pending.drop(dy);
+        if (waiting) pending.drop(waiting);
         if (!retainGraph) node.freeSaved();
         contributions.forEach((dx, k) => {
           if (dx) deliver(node.edges[k], dx, pending, wanted);

@@ -8,8 +8,11 @@ import { AutogradError } from "../util/errors.js";
 /** Where the gradient of one input goes: on to the node that made it, or into a leaf tensor, or nowhere. */
 export type Edge = Node | Tensor | null;
 
-/** Gradients of the inputs, in order; null where none is needed. */
-export type BackwardRule = (dy: Tensor) => readonly (Tensor | null)[];
+/**
+ * Gradients of the inputs, in order; null where none is needed.
+ * @param waiting what has come to the input that the node folds, from elsewhere; the rule's gradient of it takes this along
+ */
+export type BackwardRule = (dy: Tensor, waiting: Tensor | null) => readonly (Tensor | null)[];
 
 let created = 0;
 
@@ -20,6 +23,8 @@ export class Node implements GraphNode {
   readonly edges: readonly Edge[];
   /** Shapes of the inputs: gradients of broadcast inputs are summed down to them. */
   readonly shapes: readonly (readonly number[])[];
+  /** The input whose other gradients the rule adds on its way, instead of a pass over them of its own. */
+  readonly folds: number | undefined;
   #rule: BackwardRule | null;
   #saved: readonly Tensor[];
   #refs = 0;
@@ -31,12 +36,14 @@ export class Node implements GraphNode {
     shapes: readonly (readonly number[])[],
     saved: readonly Tensor[],
     rule: BackwardRule,
+    folds?: number,
   ) {
     this.op = op;
     this.edges = edges;
     this.shapes = shapes;
     this.#saved = saved;
     this.#rule = rule;
+    this.folds = folds;
     for (const edge of edges) if (edge instanceof Node) edge.retain();
   }
 

@@ -42,6 +42,8 @@ export interface Saved<A> {
   specs: readonly TensorSpec[];
   /** Which inputs want a gradient. */
   needs: readonly boolean[];
+  /** Of the shape of the input that the op folds, or null. */
+  waiting: Tensor | null;
   attrs: A;
 }
 
@@ -54,6 +56,8 @@ export interface OpDefinition<A> {
   /** Multiply-accumulates of one call, if they count (see profile.ts). */
   macs?(inputs: readonly Tensor[], output: TensorSpec, attrs: A): number;
   saves?: { inputs?: readonly number[]; output?: boolean };
+  /** The input to whose gradient `backward` adds what has come to it from elsewhere (`waiting`). */
+  folds?: number;
   /** dL/dinput for each input, null for inputs without one; of broadcast shape where forward broadcast. */
   backward?(dy: Tensor, saved: Saved<A>): readonly (Tensor | null)[];
 }
@@ -160,6 +164,7 @@ export function defineOp<A = void>(op: OpDefinition<A>): (inputs: readonly Input
       extras: extras.map(keep),
       specs: inputs.map((t) => (t ? { shape: t.shape, dtype: t.dtype, device: t.device } : spec)),
       needs,
+      waiting: null,
       attrs,
     };
     for (const extra of extras) extra.dispose();
@@ -170,7 +175,8 @@ export function defineOp<A = void>(op: OpDefinition<A>): (inputs: readonly Input
       inputs.map((t): Edge => (t?.requiresGrad ? (nodeOf(t) ?? t) : null)),
       kept.specs.map((s) => s.shape),
       saved,
-      (dy) => rule(dy, kept),
+      (dy, waiting) => rule(dy, { ...kept, waiting }),
+      op.folds,
     );
     output.requiresGrad = true;
     return output;

@@ -23,13 +23,14 @@ const layerNormOp = defineOp<{ eps: number }>({
     return launch("layer_norm_fwd", inputs, [out, rows, rows], [eps]);
   },
   saves: { inputs: [0, 1] },
-  backward: (dy, { inputs: [x, weight], extras: [mean, rstd] }) => {
+  folds: 0,
+  backward: (dy, { inputs: [x, weight], extras: [mean, rstd], waiting }) => {
     const channels = {
       shape: dy.shape.slice(-1),
       dtype: parameterDType(dy.dtype),
       device: dy.device,
     };
-    return launch("layer_norm_bwd", [dy, x, weight ?? null, mean, rstd], [x, channels, channels]);
+    return launch("layer_norm_bwd", [dy, x, weight ?? null, mean, rstd, waiting], [x, channels, channels]);
   },
 });
 

@@ -55,10 +55,10 @@ void forward(const TensorView* in, TensorView* out, int64_t rows, int64_t n, dou
   });
 }
 
-/// One row: dx, and dy * normal and dy added to dweight and dbias, which have room for whole vectors.
+/// One row: dx (to which `waiting` is added unless it is null), and dy * normal and dy added to dweight and dbias, which have room for whole vectors.
 template <class T>
-QM_INLINE void backward_row(const T* dy, const T* x, const T* weight, T mean, T rstd, int64_t n, T* dx,
-                            T* dweight, T* dbias) {
+QM_INLINE void backward_row(const T* dy, const T* x, const T* weight, T mean, T rstd, const T* waiting,
+                            int64_t n, T* dx, T* dweight, T* dbias) {
   const Vec<T> centre = splat(mean), scale = splat(rstd);
   double sum_g = 0, sum_gx = 0;
   for (int64_t begin = 0; begin < n; begin += kRowBlock) {
@@ -84,7 +84,8 @@ QM_INLINE void backward_row(const T* dy, const T* x, const T* weight, T mean, T 
     const int64_t count = n - i;
     const Vec<T> normal = (load_n(x + i, count) - centre) * scale;
     const Vec<T> g = load_n(dy + i, count) * load_n(weight + i, count);
-    store_n(dx + i, (g - mean_g - normal * mean_gx) * scale, count);
+    const Vec<T> before = waiting ? load_n(waiting + i, count) : Vec<T>{};
+    store_n(dx + i, before + (g - mean_g - normal * mean_gx) * scale, count);
   }
 }
 
@@ -93,6 +94,7 @@ void backward(const TensorView* in, TensorView* out, int64_t rows, int64_t n) {
   const T *dy = in[0].as<const T>(), *x = in[1].as<const T>();
   const Affine<T> affine(&in[2], nullptr, n);
   const T *weight = affine.weight, *mean = in[3].as<const T>(), *rstd = in[4].as<const T>();
+  const T* waiting = in[5].present ? in[5].as<const T>() : nullptr;
   T* dx = out[0].as<T>();
   const int64_t chunk = std::max((rows + kMaxChunks - 1) / kMaxChunks, rows_per_task(n));
   const int64_t chunks = (rows + chunk - 1) / chunk;
@@ -107,8 +109,8 @@ void backward(const TensorView* in, TensorView* out, int64_t rows, int64_t n) {
     for (int64_t begin = c * chunk; begin < end; begin += kFlush) {
       std::fill(sums, sums + 2 * room, T{0});
       for (int64_t row = begin; row < std::min(end, begin + kFlush); row++)
-        backward_row(dy + row * n, x + row * n, weight, mean[row], rstd[row], n, dx + row * n, sums,
-                     sums + room);
+        backward_row(dy + row * n, x + row * n, weight, mean[row], rstd[row],
+                     waiting ? waiting + row * n : nullptr, n, dx + row * n, sums, sums + room);
       for (int64_t i = 0; i < n; i++) {
         totals[i] += static_cast<double>(sums[i]);
         totals[n + i] += static_cast<double>(sums[room + i]);
@@ -155,14 +157,18 @@ void layer_norm_fwd(const Call& call) {
   float_dispatch(call, x.dtype, [&](auto zero) { forward<decltype(zero)>(call.in, call.out, rows, n, eps); });
 }
 
-/// dy, x [..., C], weight [C] (optional), mean, rstd [rows] to dx, dweight [C], dbias [C]. With g = dy *
-/// weight and normal = (x - mean) * rstd: dx = rstd (g - mean(g) - normal mean(g normal)). dweight and dbias
+/// dy, x [..., C], weight [C] (optional), mean, rstd [rows], waiting [..., C] (optional) to dx, dweight [C],
+/// dbias [C]. With g = dy * weight and normal = (x - mean) * rstd: dx = rstd (g - mean(g) - normal mean(g
+/// normal)) + waiting, what else has come to x. dweight and dbias
 /// are summed over at most kMaxChunks chunks of rows, kFlush rows at a time in the tensor's type, beyond that
 /// in double, chunks in order.
 void layer_norm_bwd(const Call& call) {
   const TensorView& x = call.in[1];
   const int64_t rows = rows_of(call, x), n = x.shape.last(0);
-  call.require(call.in[0].shape == x.shape && call.in[0].dtype == x.dtype, "dy like x");
+  for (int k : {0, 5})
+    call.require(
+        (k == 5 && !call.in[k].present) || (call.in[k].shape == x.shape && call.in[k].dtype == x.dtype),
+        "dy, and what is waiting, like x");
   call.require(optional_row(call.in[2], x, n), "weight of shape [C]");
   for (int k = 3; k < 5; k++)
     call.require(call.in[k].numel() == rows && call.in[k].dtype == x.dtype, "mean and rstd of shape [rows]");

@@ -90,8 +90,8 @@ template <class T, class Walk>
 __global__ void __launch_bounds__(kBackThreads, (Backward<T, Walk>::kBlocks))
     layer_norm_bwd_kernel(const T* __restrict__ dy, const T* __restrict__ x,
                           const Acc<T>* __restrict__ weight, const Acc<T>* __restrict__ mean,
-                          const Acc<T>* __restrict__ rstd, T* __restrict__ dx, Acc<T>* __restrict__ partial,
-                          int64_t rows, int64_t n, Acc<T> inverse, int steps) {
+                          const Acc<T>* __restrict__ rstd, const T* __restrict__ waiting, T* __restrict__ dx,
+                          Acc<T>* __restrict__ partial, int64_t rows, int64_t n, Acc<T> inverse, int steps) {
   using A = Acc<T>;
   using Held = Backward<T, Walk>;
   constexpr int P = Walk::P, kWidth = Walk::kWidth, kKept = Walk::kKept, kGroups = kBackThreads / kWidth;
@@ -135,6 +135,10 @@ __global__ void __launch_bounds__(kBackThreads, (Backward<T, Walk>::kBlocks))
         visit(k, i, d, centred, scaled, g);
       }
     };
+    Kept<T, P> also[kKept] = {};  // on its way while the row is summed
+    if (waiting)
+      Walk{row < rows ? n : 0}.each(
+          [&](int k, int64_t i) { also[k] = load_kept<T, P>(waiting + row * n + i); });
     A sum_g = 0, sum_gx = 0;
     each_pack([&](int k, int, const auto& d, const auto& centred, const auto& scaled, const auto& g) {
       A pack_g = 0, pack_gx = 0;
@@ -150,10 +154,11 @@ __global__ void __launch_bounds__(kBackThreads, (Backward<T, Walk>::kBlocks))
     });
     const A mean_g = whole.reduce(sum_g, Sum{}, A{0}) * inverse;
     const A slope = whole.reduce(sum_gx, Sum{}, A{0}) * inverse * now.rstd * now.rstd;
-    each_pack([&](int, int i, const auto&, const auto& centred, const auto&, const auto& g) {
+    each_pack([&](int k, int i, const auto&, const auto& centred, const auto&, const auto& g) {
+      const Pack<A, P> before = widen_kept<T, P>(also[k]);
       Pack<A, P> r;
 #pragma unroll
-      for (int l = 0; l < P; l++) r.v[l] = (g.v[l] - mean_g) - centred.v[l] * slope;
+      for (int l = 0; l < P; l++) r.v[l] = before.v[l] + ((g.v[l] - mean_g) - centred.v[l] * slope);
       if (row < rows && i < n) store_narrow<T, P>(dx + row * n + i, r);
     });
     if (kAhead)
@@ -205,8 +210,8 @@ template <class T, class Walk>
 __global__ void __launch_bounds__(kThreads)
     layer_norm_bwd_x_kernel(const T* __restrict__ dy, const T* __restrict__ x,
                             const Acc<T>* __restrict__ weight, const Acc<T>* __restrict__ means,
-                            const Acc<T>* __restrict__ rstds, T* __restrict__ dx, int64_t rows, int64_t n,
-                            Acc<T> inverse) {
+                            const Acc<T>* __restrict__ rstds, const T* __restrict__ waiting,
+                            T* __restrict__ dx, int64_t rows, int64_t n, Acc<T> inverse) {
   using A = Acc<T>;
   constexpr int P = Walk::P;
   const int64_t row = Walk::row();
@@ -232,8 +237,11 @@ __global__ void __launch_bounds__(kThreads)
     return sum;
   });
   walk.each([&](int k, int64_t i) {
-    Pack<T, P> r;
-    each_of(k, i, [&](int l, A g, A normal) { r.v[l] = narrow<T>((g - mean_g - normal * mean_gx) * rstd); });
+    Pack<T, P> r = {};
+    if (waiting) r = load_pack<T, P>(waiting + row * n + i);
+    each_of(k, i, [&](int l, A g, A normal) {
+      r.v[l] = narrow<T>(widen(r.v[l]) + (g - mean_g - normal * mean_gx) * rstd);
+    });
     store_pack(dx + row * n + i, r);
   });
 }
@@ -337,6 +345,7 @@ void backward(const Call& call, int64_t rows, int64_t n) {
   const T *dy = call.in[0].as<const T>(), *x = call.in[1].as<const T>();
   const A *weight = data_or_null<A>(call.in[2]), *mean = call.in[3].as<const A>(),
           *rstd = call.in[4].as<const A>();
+  const T* waiting = data_or_null<T>(call.in[5]);
   T* dx = call.out[0].as<T>();
   const auto finish = [&](const A* partial, int64_t pieces) {
     QM_LAUNCH(call, (layer_norm_sums_kernel<A>), grid_of(2 * n, kFinishColumns), kFinishThreads, 0, partial,
@@ -351,11 +360,11 @@ void backward(const Call& call, int64_t rows, int64_t n) {
       const int64_t blocks = ceil_div(rows, groups * steps);
       Scratch<A> partial(blocks * 2 * n);
       QM_LAUNCH(call, (layer_norm_bwd_kernel<T, Walk>), grid_of(blocks, 1), kBackThreads, 0, dy, x, weight,
-                mean, rstd, dx, partial.get(), rows, n, inverse_of<A>(n), steps);
+                mean, rstd, waiting, dx, partial.get(), rows, n, inverse_of<A>(n), steps);
       finish(partial.get(), blocks);
     } else {
       QM_LAUNCH(call, (layer_norm_bwd_x_kernel<T, Walk>), grid_of(rows, 1), kThreads, 0, dy, x, weight, mean,
-                rstd, dx, rows, n, inverse_of<A>(n));
+                rstd, waiting, dx, rows, n, inverse_of<A>(n));
       const int64_t pieces = ceil_div(rows, kPieceRows), tiles = ceil_div(n, kWarp);
       Scratch<A> partial(pieces * 2 * n);
       QM_LAUNCH(call, (layer_norm_bwd_w_kernel<T>), grid_of(pieces * tiles, 1), kThreads, 0, dy, x, mean,
@@ -382,14 +391,18 @@ void layer_norm_fwd(const Call& call) {
   float_dispatch(call, x.dtype, [&](auto zero) { forward<decltype(zero)>(call, rows, n); });
 }
 
-/// dy, x [..., C], weight [C] (optional), mean, rstd [rows] to dx, dweight [C], dbias [C]. With g = dy *
-/// weight and normal = (x - mean) * rstd: dx = rstd (g - mean(g) - normal mean(g normal)). dweight and dbias
+/// dy, x [..., C], weight [C] (optional), mean, rstd [rows], waiting [..., C] (optional) to dx, dweight [C],
+/// dbias [C]. With g = dy * weight and normal = (x - mean) * rstd: dx = rstd (g - mean(g) - normal mean(g
+/// normal)) + waiting, what else has come to x. dweight and dbias
 /// are summed over pieces of rows in Acc<T>, beyond that in double.
 void layer_norm_bwd(const Call& call) {
   const TensorView& x = call.in[1];
   const DType acc = acc_dtype(x.dtype);
   const int64_t rows = rows_of(call, x), n = x.shape.last(0);
-  call.require(call.in[0].shape == x.shape && call.in[0].dtype == x.dtype, "dy like x");
+  for (int k : {0, 5})
+    call.require(
+        (k == 5 && !call.in[k].present) || (call.in[k].shape == x.shape && call.in[k].dtype == x.dtype),
+        "dy, and what is waiting, like x");
   call.require(optional_row(call.in[2], acc, n), "weight of shape [C]");
   for (int k = 3; k < 5; k++)
     call.require(call.in[k].numel() == rows && call.in[k].dtype == acc, "mean and rstd of shape [rows]");

@@ -1,16 +1,19 @@
 /** The tape: what gradients flow where, what is kept for them, and when it is freed. */
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
-import * as qm from "../../lib/index.js";
 import type { Tensor } from "../../lib/index.js";
-import { values } from "../helpers/compare.js";
+import * as qm from "../../lib/index.js";
+import { expectNormwise, values } from "../helpers/compare.js";
+import { onEach } from "../helpers/devices.js";
 import { leakFree, thrown } from "../helpers/leaks.js";
+import { Random } from "../helpers/random.js";
 
 const { ArgumentError, AutogradError, enableGrad, grad, memory, noGrad, scope, ShapeError } = qm;
 const {
   add,
   dropPath,
   exp,
+  layerNorm,
   matmul,
   mul,
   neg,
@@ -399,6 +402,36 @@ test(
     assert.equal(hard, soft);
   }),
 );
+
+// widths for each way in which the kernels walk a row
+for (const channels of [1, 48, 130, 3001])
+  onEach(
+    test,
+    `a layer norm of ${channels} channels takes along what else has come to its input`,
+    (device) =>
+      void leakFree(() => {
+        const random = new Random(channels);
+        const draw = (shape: number[]) =>
+          tensor(
+            Float64Array.from({ length: shape.reduce((a, b) => a * b) }, () => random.between(-1, 1)),
+            shape,
+            { device, requiresGrad: true },
+          );
+        const inputs = [draw([3, channels]), draw([channels]), draw([channels])];
+        const [x, weight, bias] = inputs;
+        // three uses of what `h` gives: gradients come before the norm's, with it, and after it
+        const gradients = (h: () => Tensor) => {
+          const early = exp(h());
+          const y = add(mul(early, layerNorm(h(), weight, bias)), mul(h(), 3));
+          return grad(sum(mul(y, y)), inputs).map((t) => values(t as Tensor));
+        };
+        const apart = gradients(() => mul(x, 1.5));
+        const shared = mul(x, 1.5);
+        gradients(() => shared).forEach((got, k) => {
+          expectNormwise(`gradient ${k}`, got, apart[k], 1e-13);
+        });
+      })(),
+  );
 
 test(
   "dropped paths get no gradient",

@@ -2,17 +2,17 @@
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import {
-  add,
   ArgumentError,
   AutogradError,
-  defineOp,
+  add,
   DTypeError,
+  defineOp,
   exp,
   gradcheck,
   mul,
   ones,
-  scope,
   ShapeError,
+  scope,
   sum,
   type Tensor,
   tensor,
