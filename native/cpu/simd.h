@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <cstring>
 #include <limits>
+#include <utility>
 #if defined(__AVX2__) || defined(__AVX512F__)
 #include <immintrin.h>
 #elif defined(__ARM_NEON)
@@ -138,6 +139,13 @@ QM_INLINE VecF32 to_float(VecI32 x) { return __builtin_convertvector(x, VecF32);
 QM_INLINE VecF32 same(VecF32, double c) { return splat(static_cast<float>(c)); }
 QM_INLINE VecF64 same(VecF64, double c) { return splat(c); }
 
+// Whether mul_add rounds once.
+#if defined(__AVX512F__) || defined(__AVX2__) || defined(__ARM_NEON)
+#define QM_FUSED 1
+#else
+#define QM_FUSED 0
+#endif
+
 QM_INLINE VecF32 mul_add(VecF32 a, VecF32 b, VecF32 c) {
 #if defined(__AVX512F__)
   return (VecF32)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
@@ -161,6 +169,68 @@ QM_INLINE VecF64 mul_add(VecF64 a, VecF64 b, VecF64 c) {
 #endif
 }
 
+#if defined(__AVX512F__)
+// gcc 12 takes the forms without a mask for reads of something uninitialised.
+#define QM_ALL_LANES static_cast<__mmask16>(-1)
+#endif
+
+/// The smaller and the larger of x and c; NaN where x is NaN.
+QM_INLINE VecF32 at_most(VecF32 x, VecF32 c) {
+#if defined(__AVX512F__)
+  return (VecF32)_mm512_maskz_min_ps(QM_ALL_LANES, (__m512)c, (__m512)x);
+#elif defined(__AVX2__)
+  return (VecF32)_mm256_min_ps((__m256)c, (__m256)x);
+#else
+  return x > c ? c : x;
+#endif
+}
+QM_INLINE VecF32 at_least(VecF32 x, VecF32 c) {
+#if defined(__AVX512F__)
+  return (VecF32)_mm512_maskz_max_ps(QM_ALL_LANES, (__m512)c, (__m512)x);
+#elif defined(__AVX2__)
+  return (VecF32)_mm256_max_ps((__m256)c, (__m256)x);
+#else
+  return x < c ? c : x;
+#endif
+}
+QM_INLINE VecF64 at_most(VecF64 x, VecF64 c) { return x > c ? c : x; }
+QM_INLINE VecF64 at_least(VecF64 x, VecF64 c) { return x < c ? c : x; }
+
+/// x 2^n for a whole n of at most twice the range of exponents.
+QM_INLINE VecF32 times_power_of_2(VecF32 x, VecF32 n) {
+#if defined(__AVX512F__)
+  return (VecF32)_mm512_maskz_scalef_ps(QM_ALL_LANES, (__m512)x, (__m512)n);
+#else
+  // in two halves, so that neither leaves the normal range
+  const VecI32 k = as_int(n + splat(12582912.0f)) - splat(int32_t{0x4b400000});
+  const VecI32 k1 = k >> 1, k2 = k - k1;
+  return x * as_float((k1 + 127) << 23) * as_float((k2 + 127) << 23);
+#endif
+}
+QM_INLINE VecF64 times_power_of_2(VecF64 x, VecF64 n) {
+  const VecI64 k = as_int(n + splat(6755399441055744.0)) - splat(int64_t{0x4338000000000000});
+  const VecI64 k1 = k >> 1, k2 = k - k1;
+  return x * as_float((k1 + 1023) << 52) * as_float((k2 + 1023) << 52);
+}
+
+/// x^2 - s, exact, for s = x^2 rounded.
+QM_INLINE VecF32 square_rest(VecF32 x, VecF32 s) {
+#if QM_FUSED
+  return mul_add(x, x, -s);
+#else
+  const VecF32 top = as_float(as_int(x) & splat(int32_t{-4096}));  // 12 bits: its square is exact
+  return (top * top - s) + (x - top) * (x + top);
+#endif
+}
+QM_INLINE VecF64 square_rest(VecF64 x, VecF64 s) {
+#if QM_FUSED
+  return mul_add(x, x, -s);
+#else
+  const VecF64 top = as_float(as_int(x) & splat(int64_t{-134217728}));  // 26 bits
+  return (top * top - s) + (x - top) * (x + top);
+#endif
+}
+
 /// Sum of all lanes, by halves: the same tree for every call.
 template <class T, int kBytes>
 QM_INLINE T lane_sum_of(const void* lanes) {
@@ -181,6 +251,29 @@ QM_INLINE T lane_sum_of(const void* lanes) {
 template <class T>
 QM_INLINE T lane_sum(Vec<T> v) {
   return lane_sum_of<T, kVecBytes>(&v);
+}
+
+/// Lanes of a and b in turn, from their lower or their upper halves.
+template <bool kUpper, class T, size_t... L>
+QM_INLINE Vec<T> interleave(Vec<T> a, Vec<T> b, std::index_sequence<L...>) {
+  constexpr int N = kLanes<T>;
+#if defined(__clang__)
+  return __builtin_shufflevector(a, b, (L / 2 + (kUpper ? N / 2 : 0) + (L % 2) * N)...);
+#else
+  using Index = decltype(as_int(a));
+  return __builtin_shuffle(a, b, Index{static_cast<int>(L / 2 + (kUpper ? N / 2 : 0) + (L % 2) * N)...});
+#endif
+}
+/// Lane l is the sum of the lanes of vector l, of kLanes vectors in a row: by halves, each step for two vectors.
+template <class T>
+QM_INLINE Vec<T> lane_sums(const T* vectors) {
+  constexpr auto lanes = std::make_index_sequence<kLanes<T>>{};
+  Vec<T> v[kLanes<T>];
+  for (int r = 0; r < kLanes<T>; r++) v[r] = load(vectors + r * kLanes<T>);
+  for (int half = kLanes<T> / 2; half > 0; half /= 2)
+    for (int r = 0; r < half; r++)
+      v[r] = interleave<false, T>(v[r], v[r + half], lanes) + interleave<true, T>(v[r], v[r + half], lanes);
+  return v[0];
 }
 
 /// fn applied to each lane: for functions that have no vector form (float64, square root).

@@ -46,11 +46,14 @@ struct Silu {
 struct Gelu {
   template <class V>
   QM_INLINE V forward(V x) {
-    return x * normal_cdf(x);
+    V bell;
+    return x * normal_cdf(x, &bell);
   }
   template <class V>
   QM_INLINE V backward(V x, V dy) {
-    return dy * (normal_cdf(x) + x * exp_of(x * x * same(x, -0.5)) * same(x, 0.39894228040143267794));
+    V bell;
+    const V cdf = normal_cdf(x, &bell);
+    return dy * mul_add(x * same(x, 0.39894228040143267794), bell, cdf);
   }
 };
 

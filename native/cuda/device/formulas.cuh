@@ -33,6 +33,27 @@ template <class V, class Fn>
 QM_INLINE V per_lane(V x, Fn fn) {
   return fn(x);
 }
+template <class T>
+QM_INLINE T at_most(T x, T c) {
+  return x > c ? c : x;
+}
+template <class T>
+QM_INLINE T at_least(T x, T c) {
+  return x < c ? c : x;
+}
+/// In two halves, so that neither leaves the normal range.
+QM_INLINE float times_power_of_2(float x, float n) {
+  const int32_t k = static_cast<int32_t>(n), half = k >> 1;
+  return x * as_float((half + 127) << 23) * as_float((k - half + 127) << 23);
+}
+QM_INLINE double times_power_of_2(double x, double n) {
+  const int64_t k = static_cast<int64_t>(n), half = k >> 1;
+  return x * as_float((half + 1023) << 52) * as_float((k - half + 1023) << 52);
+}
+template <class T>
+QM_INLINE T square_rest(T x, T s) {
+  return mul_add(x, x, -s);
+}
 
 #include "formulas/elementwise.h"
 
