@@ -3,7 +3,7 @@ import { alias, requireTensor, type Tensor, type TensorSpec } from "../tensor/te
 import { requireInteger, requireOptions } from "../util/check.js";
 import { DTypeError, ShapeError, show } from "../util/errors.js";
 import { defineOp, launch, requireFloat, requireParameters, requireSameDType } from "./define.js";
-import { launchScan, launchScanGradients, orderFits } from "./selective_scan.js";
+import { chunkLength, keptStates, launchScan, launchScanGradients, orderFits } from "./selective_scan.js";
 
 export interface ProjectedScanOptions {
   /** Skip weight, [groups channels]. */
@@ -26,6 +26,73 @@ function columns(x: Tensor, from: number, width: number): Tensor {
     [{ ...x, shape: [batch, length, groups, width] }],
     [from, 4, ...strides],
   )[0];
+}
+
+/** One kernel: y, then what backward needs. */
+function fused([u, projected, dtWeight, A, D, bias, order]: readonly Tensor[], out: TensorSpec): Tensor[] {
+  const kept = keptStates(u.shape[0], u.shape[1], A);
+  const [y, states] = launch(
+    "projected_scan_fwd",
+    [u, projected, dtWeight, A, D, bias, order],
+    [out, kept],
+    [chunkLength(A.shape[1])],
+  );
+  return [y, alias(projected, "projectedScan"), states];
+}
+
+/** Gradients of u, projected, dtWeight, A, D and bias. */
+function fusedGradients(
+  dy: Tensor,
+  [u, , dtWeight, A, D, bias, order]: readonly Tensor[],
+  [projected, states]: readonly Tensor[],
+): Tensor[] {
+  const channels: TensorSpec = { shape: [A.shape[0]], dtype: A.dtype, device: A.device };
+  return launch(
+    "projected_scan_bwd",
+    [dy, u, projected, dtWeight, A, D ?? null, bias ?? null, states, order ?? null],
+    [u, projected, dtWeight, A, channels, channels],
+    [chunkLength(A.shape[1])],
+  );
+}
+
+/** The same of several kernels, for devices that have no kernel of it. */
+function composed(
+  [u, projected, dtWeight, A, D, bias, order]: readonly Tensor[],
+  rank: number,
+  out: TensorSpec,
+): Tensor[] {
+  const [batch, length, channels] = u.shape;
+  const [groups, states] = [dtWeight.shape[0], A.shape[1]];
+  const dt = columns(projected, 0, rank);
+  const [delta] = launch(
+    "grouped_linear_fwd",
+    [dt, dtWeight],
+    [{ ...out, shape: [batch, length, groups, channels] }],
+  );
+  const flat = alias(delta, "projectedScan", [batch, length, groups * channels]);
+  const [B, C] = [columns(projected, rank, states), columns(projected, rank + states, states)];
+  const [y, kept] = launchScan([u, flat, A, B, C, D, bias, order], FLAGS, out);
+  return [y, dt, flat, B, C, kept];
+}
+function composedGradients(
+  dy: Tensor,
+  [u, , dtWeight, A, D, bias, order]: readonly Tensor[],
+  [dt, delta, B, C, kept]: readonly Tensor[],
+  projected: TensorSpec,
+  needsWeight: boolean,
+): (Tensor | null)[] {
+  const [du, ddelta, dA, dB, dC, dD, dbias] = launchScanGradients(
+    dy,
+    [u, delta, A, B, C, D ?? null, bias ?? null, order ?? null],
+    kept,
+    FLAGS,
+  );
+  const [batch, length, groups] = dt.shape;
+  const grouped = alias(ddelta, "projectedScan", [batch, length, groups, u.shape[2]]);
+  const [ddt] = launch("grouped_linear_bwd_x", [grouped, dtWeight], [dt]);
+  const [dprojected] = launch("concat_fwd", [ddt, dB, dC], [projected], [3]);
+  const [dtWeightGradient] = needsWeight ? launch("grouped_linear_bwd_w", [grouped, dt], [dtWeight]) : [null];
+  return [du, dprojected, dtWeightGradient, dA, dD, dbias];
 }
 
 const projectedScanOp = defineOp<{ rank: number }>({
@@ -73,37 +140,15 @@ const projectedScanOp = defineOp<{ rank: number }>({
     return { shape: u.shape, dtype };
   },
   macs: ([u, , dtWeight, A]) => size(u.shape) * dtWeight.shape[0] * (dtWeight.shape[2] + 9 * A.shape[1] + 1),
-  forward: ([u, projected, dtWeight, A, D, bias, order], { rank }, out) => {
-    const [batch, length, channels] = u.shape;
-    const [groups, states] = [dtWeight.shape[0], A.shape[1]];
-    const dt = columns(projected, 0, rank);
-    const [delta] = launch(
-      "grouped_linear_fwd",
-      [dt, dtWeight],
-      [{ ...out, shape: [batch, length, groups, channels] }],
-    );
-    const flat = alias(delta, "projectedScan", [batch, length, groups * channels]);
-    const [B, C] = [columns(projected, rank, states), columns(projected, rank + states, states)];
-    const [y, kept] = launchScan([u, flat, A, B, C, D, bias, order], FLAGS, out);
-    return [y, dt, flat, B, C, kept];
-  },
+  forward: (inputs, { rank }, out) =>
+    out.device === "cpu" ? fused(inputs, out) : composed(inputs, rank, out),
   saves: { inputs: [0, 2, 3, 4, 5, 6] },
-  backward: (
-    dy,
-    { inputs: [u, , dtWeight, A, D, bias, order], extras: [dt, delta, B, C, kept], specs, needs },
-  ) => {
-    const [du, ddelta, dA, dB, dC, dD, dbias] = launchScanGradients(
-      dy,
-      [u, delta, A, B, C, D ?? null, bias ?? null, order ?? null],
-      kept,
-      FLAGS,
-    );
-    const [batch, length, groups] = dt.shape;
-    const grouped = alias(ddelta, "projectedScan", [batch, length, groups, u.shape[2]]);
-    const [ddt] = launch("grouped_linear_bwd_x", [grouped, dtWeight], [dt]);
-    const [dprojected] = launch("concat_fwd", [ddt, dB, dC], [specs[1] as TensorSpec], [3]);
-    const [dtWeightGradient] = needs[2] ? launch("grouped_linear_bwd_w", [grouped, dt], [dtWeight]) : [null];
-    return [du, dprojected, dtWeightGradient, dA, dD, dbias, null].map((g, k) => (needs[k] ? g : null));
+  backward: (dy, { inputs, extras, specs, needs }) => {
+    const gradients =
+      dy.device === "cpu"
+        ? fusedGradients(dy, inputs, extras)
+        : composedGradients(dy, inputs, extras, specs[1] as TensorSpec, needs[2]);
+    return [...gradients, null].map((g, k) => (needs[k] ? g : null));
   },
 });
 

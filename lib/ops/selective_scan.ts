@@ -25,8 +25,15 @@ export interface ScanFlags {
 }
 
 /** Scan positions between two saved states: backward recomputes the states in between. */
-function chunkLength(states: number): number {
+export function chunkLength(states: number): number {
   return states <= 4 ? 64 : 32;
+}
+
+/** The states that forward keeps for backward: [batch, chunks, channels, states]. */
+export function keptStates(batch: number, length: number, A: Tensor): TensorSpec {
+  const [channels, states] = A.shape;
+  const chunks = Math.ceil(length / chunkLength(states));
+  return { shape: [batch, chunks, channels, states], dtype: A.dtype, device: A.device };
 }
 
 /** Runs the scan kernel: y, and the states that backward starts from. Inputs: u, delta, A, B, C, D?, bias?, order?. */
@@ -36,14 +43,9 @@ export function launchScan(
   out: TensorSpec,
 ): Tensor[] {
   const [delta, A] = [inputs[1] as Tensor, inputs[2] as Tensor];
-  const [channels, states] = A.shape;
-  const chunk = chunkLength(states);
-  const kept: TensorSpec = {
-    ...out,
-    dtype: A.dtype,
-    shape: [delta.shape[0], Math.ceil(delta.shape[1] / chunk), channels, states],
-  };
-  return launch("selective_scan_fwd", inputs, [out, kept], [Number(softplus), Number(merge), chunk]);
+  const kept = keptStates(delta.shape[0], delta.shape[1], A);
+  const attrs = [Number(softplus), Number(merge), chunkLength(A.shape[1])];
+  return launch("selective_scan_fwd", inputs, [out, kept], attrs);
 }
 
 /** Gradients of u, delta, A, B, C, D and bias. */
