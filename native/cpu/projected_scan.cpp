@@ -69,7 +69,7 @@ void projected_scan_bwd(const Call& call) {
     for (int k = 4; k < 6; k++)
       call.require(out[k].shape.rank == 1 && out[k].shape[0] == g.channels(), "a [channels] vector");
     const int64_t slices = g.slices(), size = g.batch * g.length * g.row;
-    const size_t channels = static_cast<size_t>(g.batch * g.channels());
+    const size_t channels = static_cast<size_t>(g.pieces() * g.channels());
     const Scratch<T> partial(slices > 1 ? static_cast<size_t>(slices * size) : 0),
         dweight(channels * static_cast<size_t>(g.rank)), da(channels * static_cast<size_t>(g.states)),
         dd(channels), dbias(channels);
@@ -79,10 +79,10 @@ void projected_scan_bwd(const Call& call) {
         dweight.get(),  da.get(), dd.get(),   dbias.get()};
     scan_backward(g, in[0].as<const T>(), in[7].as<const T>(), grad);
     if (slices > 1) sum_leading(partial.get(), slices, size, out[1].as<T>());
-    sum_leading(dweight.get(), g.batch, g.channels() * g.rank, out[2].as<T>());
-    sum_leading(da.get(), g.batch, g.channels() * g.states, out[3].as<T>());
-    sum_leading(dd.get(), g.batch, g.channels(), out[4].as<T>());
-    sum_leading(dbias.get(), g.batch, g.channels(), out[5].as<T>());
+    sum_leading(dweight.get(), g.pieces(), g.channels() * g.rank, out[2].as<T>());
+    sum_leading(da.get(), g.pieces(), g.channels() * g.states, out[3].as<T>());
+    sum_leading(dd.get(), g.pieces(), g.channels(), out[4].as<T>());
+    sum_leading(dbias.get(), g.pieces(), g.channels(), out[5].as<T>());
   });
 }
 

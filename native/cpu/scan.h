@@ -1,7 +1,7 @@
 // The selective scan, channels last: h_j = exp(dt_j A) h_{j-1} + dt_j B_j u_j, y_j = <C_j, h_j> + D u_j, with j
 // walking over the tokens in the order given for each batch entry and group.
 //
-// One task owns a batch entry and a slice of the vectors of channels of every group, and walks through a sequence
+// One task owns a few batch entries and a slice of the vectors of channels of every group, and walks through a sequence
 // chunk by chunk: what a chunk needs lies in the first-level cache, and each step is a small loop over tokens.
 // Nothing is shared between tasks but the gradients of B, C and the steps, which are summed over slices
 // afterwards, in order. States are float32 for float32 data.
@@ -52,16 +52,21 @@ struct Scan {
     return std::max<int64_t>(1, std::min<int64_t>({vectors(), batch * vectors() / 8, 8}));
   }
   int64_t slices() const { return width > 0 ? (vectors() + slice() - 1) / slice() : 0; }
+  /// Batch entries of a task: short sequences are taken together, as far as that leaves sixteen tasks.
+  int64_t entries() const {
+    return std::max<int64_t>(1, std::min(batch * slices() / 16, 1024 / std::max<int64_t>(1, length)));
+  }
+  int64_t pieces() const { return (batch + entries() - 1) / entries(); }
 };
 
 /// Gradients: what they are of, and in which layout, is told by Scan. Those of B, C and the steps are summed over
-/// the channels of a slice only, `slice_size` elements apart; those of parameters per batch entry.
+/// the channels of a slice only, `slice_size` elements apart; those of parameters over the batch entries of a task.
 template <class T>
 struct ScanGradients {
   T *du, *ddelta;       // ddelta null where steps are projected
   T *dsteps, *db, *dc;  // [slices, ...]
   int64_t slice_size;
-  T *dweight, *da, *dd, *dbias;  // [batch, ...]
+  T *dweight, *da, *dd, *dbias;  // [pieces, ...]
 };
 
 /// One vector of channels of one group.
@@ -88,6 +93,34 @@ struct ScanColumn {
     if (n == 1) return store_n(p, v, count);
     for (int64_t l = 0; l < count; l++) p[l * n + k] = v[l];
   }
+};
+
+/// Rates and weights of the projection, as vectors of channels: [groups, vectors, states + rank].
+template <class T>
+class ScanTable {
+ public:
+  explicit ScanTable(const Scan<T>& g)
+      : vectors_(g.vectors()),
+        per_vector_(g.states + g.rank),
+        data_(static_cast<size_t>(g.groups * vectors_ * per_vector_)) {
+    for (int64_t group = 0; group < g.groups; group++)
+      for (int64_t v = 0; v < vectors_; v++) {
+        const ScanColumn<T> column(g, group, v);
+        Vec<T>* at = data_.get() + (group * vectors_ + v) * per_vector_;
+        for (int64_t k = 0; k < g.states; k++)
+          at[k] = column.strided(g.a + column.channel * g.states, g.states, k);
+        for (int64_t r = 0; r < g.rank; r++)
+          at[g.states + r] = column.strided(g.weight + column.channel * g.rank, g.rank, r);
+      }
+  }
+  /// The rates of a vector; its weights follow.
+  const Vec<T>* rates(int64_t group, int64_t vector) const {
+    return data_.get() + (group * vectors_ + vector) * per_vector_;
+  }
+
+ private:
+  int64_t vectors_, per_vector_;
+  Scratch<Vec<T>> data_;
 };
 
 /// Step sizes before softplus, without bias, of the tokens of a chunk: as given, or projected.

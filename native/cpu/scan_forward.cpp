@@ -62,54 +62,50 @@ void write(const Scan<T>& g, int64_t batch, const ScanColumn<T>& column, const i
   }
 }
 
+/// Vectors [first, last) of batch entries [begin, end).
 template <class T>
-void run_task(const Scan<T>& g, int64_t batch, int64_t first, int64_t last, T* y, T* kept) {
-  const int64_t n_states = g.states, per_vector = 2 * n_states + g.rank;
-  Scratch<T> memory(static_cast<size_t>(3 * g.chunk * kLanes<T>));
-  const Lane<T> lane{memory.get(), memory.get() + g.chunk * kLanes<T>,
-                     memory.get() + 2 * g.chunk * kLanes<T>};
-  Scratch<Vec<T>> vectors(static_cast<size_t>((last - first) * per_vector));
-  Scratch<int32_t> token(static_cast<size_t>(g.chunk));
-  for (int64_t group = 0; group < g.groups; group++) {
-    for (int64_t v = first; v < last; v++) {
-      const ScanColumn<T> column(g, group, v);
-      Vec<T>*h = vectors.get() + (v - first) * per_vector, *rate = h + n_states, *weight = rate + n_states;
-      for (int64_t k = 0; k < n_states; k++) {
-        h[k] = Vec<T>{};
-        rate[k] = column.strided(g.a + column.channel * n_states, n_states, k);
-      }
-      for (int64_t r = 0; r < g.rank; r++)
-        weight[r] = column.strided(g.weight + column.channel * g.rank, g.rank, r);
-    }
-    const int64_t group_first = batch * g.length * g.row + group * g.step;
-    for (int64_t chunk = 0; chunk < g.chunks(); chunk++) {
-      const int64_t begin = chunk * g.chunk, n = std::min(g.chunk, g.length - begin);
-      g.order.tokens(batch, group, begin, n, token.get());
-      for (int64_t v = first; v < last; v++) {
-        const ScanColumn<T> column(g, group, v);
-        Vec<T>*h = vectors.get() + (v - first) * per_vector, *rate = h + n_states, *weight = rate + n_states;
-        T* at = kept + ((batch * g.chunks() + chunk) * g.channels() + column.channel) * n_states;
-        for (int64_t k = 0; k < n_states; k++) column.store_strided(at, n_states, k, h[k]);
-        scan_steps(g, batch, group, column, weight, token.get(), n, lane.dt);
-        prepare(g, batch, column, token.get(), n, lane);
-        scan_state_blocks(n_states, [&](auto count, int64_t from) {
-          recur<T, decltype(count)::value>(g.b + group_first + from, g.c + group_first + from, g.row,
-                                           rate + from, h + from, token.get(), n, lane);
-        });
-        write(g, batch, column, token.get(), n, g.merge && group > 0, lane.sum, y);
+void run_task(const Scan<T>& g, const ScanTable<T>& table, int64_t begin, int64_t end, int64_t first,
+              int64_t last, T* y, T* kept) {
+  const int64_t n_states = g.states, size = std::min(g.chunk, g.length) * kLanes<T>;
+  const Scratch<T> memory(static_cast<size_t>(3 * size));
+  const Lane<T> lane{memory.get(), memory.get() + size, memory.get() + 2 * size};
+  const Scratch<Vec<T>> states((static_cast<size_t>((last - first) * n_states)));
+  const Scratch<int32_t> token(static_cast<size_t>(size));
+  for (int64_t batch = begin; batch < end; batch++)
+    for (int64_t group = 0; group < g.groups; group++) {
+      std::fill(states.get(), states.get() + (last - first) * n_states, Vec<T>{});
+      const int64_t group_first = batch * g.length * g.row + group * g.step;
+      for (int64_t chunk = 0; chunk < g.chunks(); chunk++) {
+        const int64_t from = chunk * g.chunk, n = std::min(g.chunk, g.length - from);
+        g.order.tokens(batch, group, from, n, token.get());
+        for (int64_t v = first; v < last; v++) {
+          const ScanColumn<T> column(g, group, v);
+          const Vec<T>* rates = table.rates(group, v);
+          Vec<T>* h = states.get() + (v - first) * n_states;
+          T* at = kept + ((batch * g.chunks() + chunk) * g.channels() + column.channel) * n_states;
+          for (int64_t k = 0; k < n_states; k++) column.store_strided(at, n_states, k, h[k]);
+          scan_steps(g, batch, group, column, rates + n_states, token.get(), n, lane.dt);
+          prepare(g, batch, column, token.get(), n, lane);
+          scan_state_blocks(n_states, [&](auto count, int64_t k) {
+            recur<T, decltype(count)::value>(g.b + group_first + k, g.c + group_first + k, g.row, rates + k,
+                                             h + k, token.get(), n, lane);
+          });
+          write(g, batch, column, token.get(), n, g.merge && group > 0, lane.sum, y);
+        }
       }
     }
-  }
 }
 
 }  // namespace
 
 template <class T>
 void scan_forward(const Scan<T>& g, T* y, T* states) {
+  const ScanTable<T> table(g);
   const int64_t slices = g.slices();
-  parallel_tasks(g.batch * slices, [&](int64_t task) {
-    const int64_t first = task % slices * g.slice();
-    run_task(g, task / slices, first, std::min(g.vectors(), first + g.slice()), y, states);
+  parallel_tasks(g.pieces() * slices, [&](int64_t task) {
+    const int64_t begin = task / slices * g.entries(), first = task % slices * g.slice();
+    run_task(g, table, begin, std::min(g.batch, begin + g.entries()), first,
+             std::min(g.vectors(), first + g.slice()), y, states);
   });
 }
 

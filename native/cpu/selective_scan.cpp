@@ -107,7 +107,7 @@ void selective_scan_bwd(const Call& call) {
       call.require(out[k].shape.rank == 1 && out[k].shape[0] == g.channels(), "a [channels] vector");
     const int64_t slices = g.slices(), size = g.batch * g.length * g.row;
     const size_t partial = slices > 1 ? static_cast<size_t>(slices * size) : 0;
-    const size_t channels = static_cast<size_t>(g.batch * g.channels());
+    const size_t channels = static_cast<size_t>(g.pieces() * g.channels());
     const Scratch<T> db(partial), dc(partial), da(channels * static_cast<size_t>(g.states)), dd(channels),
         dbias(channels);
     const ScanGradients<T> grad{out[0].as<T>(),
@@ -125,9 +125,9 @@ void selective_scan_bwd(const Call& call) {
       sum_leading(db.get(), slices, size, out[3].as<T>());
       sum_leading(dc.get(), slices, size, out[4].as<T>());
     }
-    sum_leading(da.get(), g.batch, g.channels() * g.states, out[2].as<T>());
-    sum_leading(dd.get(), g.batch, g.channels(), out[5].as<T>());
-    sum_leading(dbias.get(), g.batch, g.channels(), out[6].as<T>());
+    sum_leading(da.get(), g.pieces(), g.channels() * g.states, out[2].as<T>());
+    sum_leading(dd.get(), g.pieces(), g.channels(), out[5].as<T>());
+    sum_leading(dbias.get(), g.pieces(), g.channels(), out[6].as<T>());
   });
 }
 
