@@ -58,5 +58,15 @@ template <class T>
 void depthwise_bwd_x(const ConvShape& s, const T* dy, const T* weight, T* dx);
 template <class T>
 void depthwise_bwd_w(const ConvShape& s, const T* dy, const T* x, T* dweight);
+/// The gradient of a bias as well, unless it is null.
+template <class T>
+void depthwise_bwd_parameters(const ConvShape& s, const T* dy, const T* x, T* dweight, T* dbias);
+
+/// silu(z) of z = depthwise_fwd(x), and dz = silu'(z) dy.
+template <class T>
+void depthwise_silu(const ConvShape& s, const T* x, const T* weight, const T* bias, T* y);
+template <class T>
+void depthwise_silu_gradient(const ConvShape& s, const T* x, const T* weight, const T* bias, const T* dy,
+                             T* dz);
 
 }  // namespace qm::cpu::QM_ISA

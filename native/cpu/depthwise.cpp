@@ -5,6 +5,8 @@
 
 namespace qm::cpu::QM_ISA {
 
+#include "formulas/elementwise.h"
+
 namespace {
 
 constexpr int64_t kMaxChunks = 64;           // of rows of pixels, whose weight gradients are added in order
@@ -28,11 +30,29 @@ bool slides(const TapAxis& x, int64_t grid_w) {
          x.extent == grid_w;
 }
 
+/// What becomes of a sum: `apply(v, at, count)`, its first `count` lanes going to `at`.
+template <class T>
+struct Plain {
+  Vec<T> apply(Vec<T> v, const T*, int64_t) const { return v; }
+};
+template <class T>
+struct WithSilu {
+  Vec<T> apply(Vec<T> v, const T*, int64_t) const { return Silu::forward(v); }
+};
+/// silu'(v) dy, dy lying as the target does.
+template <class T>
+struct SiluGradient {
+  const T *target, *dy;
+  Vec<T> apply(Vec<T> v, const T* at, int64_t count) const {
+    return Silu::backward(v, load_n(dy + (at - target), count));
+  }
+};
+
 /// One vector of channels of a row, R kernel rows tall. Each source column is added to the three outputs that
 /// it reaches; an output sums columns left to right, rows top to bottom within each.
-template <class T, int R>
-QM_INLINE void slide(const Gather<T>& g, const T* source, int64_t row_step, const T* weight, int64_t c,
-                     int64_t count, T* target, int64_t target_step) {
+template <int R, class T, class End>
+QM_INLINE void slide(const Gather<T>& g, const End& ending, const T* source, int64_t row_step,
+                     const T* weight, int64_t c, int64_t count, T* target, int64_t target_step) {
   const int64_t channels = g.channels;
   Vec<T> w[R][3];
   for (int r = 0; r < R; r++)
@@ -49,24 +69,27 @@ QM_INLINE void slide(const Gather<T>& g, const T* source, int64_t row_step, cons
       here = mul_add(x, w[r][1], here);
       next = mul_add(x, w[r][0], next);
     }
-    if (j > 0) store_n(target + (j - 1) * target_step + c, done, count);
+    if (j == 0) continue;
+    T* at = target + (j - 1) * target_step + c;
+    store_n(at, ending.apply(done, at, count), count);
   }
-  store_n(target + (g.grid_w - 1) * target_step + c, here, count);
+  T* at = target + (g.grid_w - 1) * target_step + c;
+  store_n(at, ending.apply(here, at, count), count);
 }
 
-template <class T, int R>
-void slide_row(const Gather<T>& g, const T* source, int64_t row_step, const T* weight, T* target,
-               int64_t target_step) {
+template <int R, class T, class End>
+void slide_row(const Gather<T>& g, const End& ending, const T* source, int64_t row_step, const T* weight,
+               T* target, int64_t target_step) {
   int64_t c = 0;
   for (; c + kLanes<T> <= g.channels; c += kLanes<T>)
-    slide<T, R>(g, source, row_step, weight, c, kLanes<T>, target, target_step);
-  if (c < g.channels) slide<T, R>(g, source, row_step, weight, c, g.channels - c, target, target_step);
+    slide<R>(g, ending, source, row_step, weight, c, kLanes<T>, target, target_step);
+  if (c < g.channels) slide<R>(g, ending, source, row_step, weight, c, g.channels - c, target, target_step);
 }
 
 /// One row of the target, from kernel rows [first, last).
-template <class T>
-void gather_row(const Gather<T>& g, const T* image, int64_t i, int64_t first, int64_t last, T* target,
-                int64_t target_step) {
+template <class T, class End>
+void gather_row(const Gather<T>& g, const End& ending, const T* image, int64_t i, int64_t first, int64_t last,
+                T* target, int64_t target_step) {
   const int64_t channels = g.channels, pitch = g.x.extent * channels;
   for (int64_t j = 0; j < g.grid_w; j++) {
     const int64_t at = j * g.x.step;
@@ -82,14 +105,15 @@ void gather_row(const Gather<T>& g, const T* image, int64_t i, int64_t first, in
           sum = mul_add(load_n(row + (at + g.x.offset[kx]) * channels, count),
                         load_n(g.weight + (ky * g.x.taps + kx) * channels + c, count), sum);
       }
-      store_n(target + j * target_step + c, sum, count);
+      T* to = target + j * target_step + c;
+      store_n(to, ending.apply(sum, to, count), count);
     }
   }
 }
 
 /// Row `row` of [images, grid_h].
-template <class T>
-void gather_one(const Gather<T>& g, int64_t row, T* target, int64_t target_step) {
+template <class T, class End>
+void gather_one(const Gather<T>& g, const End& ending, int64_t row, T* target, int64_t target_step) {
   const int64_t i = row % g.grid_h, pitch = g.x.extent * g.channels;
   const T* image = g.source + row / g.grid_h * g.y.extent * pitch;
   int64_t first = 0, last = g.y.taps;
@@ -97,13 +121,13 @@ void gather_one(const Gather<T>& g, int64_t row, T* target, int64_t target_step)
   while (last > first && i * g.y.step + g.y.offset[last - 1] >= g.y.extent) last--;
   const int64_t rows = last - first;
   if (!slides(g.x, g.grid_w) || rows < 1 || rows > 3)
-    return gather_row(g, image, i, first, last, target, target_step);
+    return gather_row(g, ending, image, i, first, last, target, target_step);
   const T* source = image + (i * g.y.step + g.y.offset[first]) * pitch;
   const int64_t row_step = rows > 1 ? (g.y.offset[first + 1] - g.y.offset[first]) * pitch : 0;
   const T* weight = g.weight + first * 3 * g.channels;
-  if (rows == 3) return slide_row<T, 3>(g, source, row_step, weight, target, target_step);
-  if (rows == 2) return slide_row<T, 2>(g, source, row_step, weight, target, target_step);
-  slide_row<T, 1>(g, source, row_step, weight, target, target_step);
+  if (rows == 3) return slide_row<3>(g, ending, source, row_step, weight, target, target_step);
+  if (rows == 2) return slide_row<2>(g, ending, source, row_step, weight, target, target_step);
+  slide_row<1>(g, ending, source, row_step, weight, target, target_step);
 }
 
 int64_t rows_per_task(int64_t width, int64_t channels) {
@@ -157,12 +181,12 @@ struct WeightSum {
 };
 
 /// Adds the gradient of a sliding 3 x 3 kernel over rows [begin, end) to sum [9, room], for one vector of
-/// channels. The nine sums stay in registers.
+/// channels, and the sum of dy to sum[9]. The ten sums stay in registers.
 template <class T>
 QM_INLINE void sum_slide(const WeightSum<T>& s, int64_t begin, int64_t end, int64_t c, int64_t count, T* sum,
                          int64_t room) {
   const int64_t channels = s.channels, width = s.grid_w;
-  Vec<T> acc[3][3] = {};
+  Vec<T> acc[3][3] = {}, total = {};
   for (int64_t row = begin; row < end; row++) {
     const T* d = s.dy + row * width * channels + c;
     const T* x[3];
@@ -175,6 +199,7 @@ QM_INLINE void sum_slide(const WeightSum<T>& s, int64_t begin, int64_t end, int6
         acc[r][1] = mul_add(v, here, acc[r][1]);
         acc[r][2] = mul_add(v, before, acc[r][2]);
       }
+      total += here;
       before = here;
       here = after;
     };
@@ -182,9 +207,10 @@ QM_INLINE void sum_slide(const WeightSum<T>& s, int64_t begin, int64_t end, int6
     column(width - 1, Vec<T>{});
   }
   for (int k = 0; k < 9; k++) store(sum + k * room + c, load(sum + k * room + c) + acc[k / 3][k % 3]);
+  store(sum + 9 * room + c, load(sum + 9 * room + c) + total);
 }
 
-/// The same for any kernel: tap by tap.
+/// The same for any kernel: tap by tap, then dy.
 template <class T>
 void sum_taps(const WeightSum<T>& s, int64_t begin, int64_t end, int64_t c, int64_t count, T* sum,
               int64_t room) {
@@ -203,6 +229,10 @@ void sum_taps(const WeightSum<T>& s, int64_t begin, int64_t end, int64_t c, int6
         store(to, load(to) + acc);
       }
     }
+    Vec<T> total = {};
+    for (int64_t j = 0; j < s.grid_w; j++) total += load_n(d + j * s.channels, count);
+    T* to = sum + s.y.taps * s.x_axis.taps * room + c;
+    store(to, load(to) + total);
   }
 }
 
@@ -219,11 +249,9 @@ void sum_rows(const WeightSum<T>& s, int64_t begin, int64_t end, T* sum, int64_t
   }
 }
 
-}  // namespace
-
 /// Rows of y in parallel.
-template <class T>
-void depthwise_fwd(const ConvShape& s, const T* x, const T* weight, const T* bias, T* y) {
+template <class T, class End>
+void forward(const ConvShape& s, const T* x, const T* weight, const T* bias, const End& ending, T* y) {
   const int64_t channels = s.cin;
   const ForwardTables tables(s);
   Scratch<T> ordered(static_cast<size_t>((s.taps() + 1) * channels));
@@ -232,8 +260,27 @@ void depthwise_fwd(const ConvShape& s, const T* x, const T* weight, const T* bia
   std::fill(zero_bias, zero_bias + channels, T{0});
   const Gather<T> g{x, tables.y, tables.x, ordered.get(), bias ? bias : zero_bias, channels, s.oh, s.ow};
   parallel_for(s.batch * s.oh, rows_per_task(s.ow, channels), [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; row++) gather_one(g, row, y + row * s.ow * channels, channels);
+    for (int64_t row = begin; row < end; row++)
+      gather_one(g, ending, row, y + row * s.ow * channels, channels);
   });
+}
+
+}  // namespace
+
+template <class T>
+void depthwise_fwd(const ConvShape& s, const T* x, const T* weight, const T* bias, T* y) {
+  forward(s, x, weight, bias, Plain<T>{}, y);
+}
+
+template <class T>
+void depthwise_silu(const ConvShape& s, const T* x, const T* weight, const T* bias, T* y) {
+  forward(s, x, weight, bias, WithSilu<T>{}, y);
+}
+
+template <class T>
+void depthwise_silu_gradient(const ConvShape& s, const T* x, const T* weight, const T* bias, const T* dy,
+                             T* dz) {
+  forward(s, x, weight, bias, SiluGradient<T>{dz, dy}, dz);
 }
 
 /// Rows of dx in parallel, one phase of the stride after another: see phase_taps.
@@ -258,7 +305,7 @@ void depthwise_bwd_x(const ConvShape& s, const T* dy, const T* weight, T* dx) {
       parallel_for(s.batch * grid_h, rows_per_task(grid_w, channels), [&](int64_t begin, int64_t end) {
         for (int64_t row = begin; row < end; row++) {
           const int64_t i = row / grid_h * s.h + row % grid_h * s.stride[0] + py;
-          gather_one(g, row, dx + (i * s.w + px) * channels, s.stride[1] * channels);
+          gather_one(g, Plain<T>{}, row, dx + (i * s.w + px) * channels, s.stride[1] * channels);
         }
       });
     }
@@ -267,9 +314,9 @@ void depthwise_bwd_x(const ConvShape& s, const T* dy, const T* weight, T* dx) {
 /// Chunks of rows of y in parallel: kSumRows rows in registers, the rows of a chunk in the tensor's type, the
 /// chunks in order in double.
 template <class T>
-void depthwise_bwd_w(const ConvShape& s, const T* dy, const T* x, T* dweight) {
+void depthwise_bwd_parameters(const ConvShape& s, const T* dy, const T* x, T* dweight, T* dbias) {
   const int64_t channels = s.cin, taps = s.taps(), rows = s.batch * s.oh;
-  const int64_t room = (channels + kLanes<T> - 1) / kLanes<T> * kLanes<T>, size = taps * room;
+  const int64_t room = (channels + kLanes<T> - 1) / kLanes<T> * kLanes<T>, size = (taps + 1) * room;
   const int64_t by_memory = std::max<int64_t>(1, kPartialBytes / (size * static_cast<int64_t>(sizeof(T))));
   const int64_t most = std::min(kMaxChunks, by_memory);
   const int64_t chunk = std::max((rows + most - 1) / most, rows_per_task(s.ow, channels));
@@ -285,20 +332,29 @@ void depthwise_bwd_w(const ConvShape& s, const T* dy, const T* x, T* dweight) {
     sum_rows(sum, k * chunk, std::min(rows, (k + 1) * chunk), own, room);
   });
   parallel_for(channels, kLanes<T>, [&](int64_t begin, int64_t end) {
-    for (int64_t tap = 0; tap < taps; tap++) {
+    for (int64_t tap = 0; tap < (dbias ? taps + 1 : taps); tap++) {
       double total[kLanes<T>] = {};
       for (int64_t k = 0; k < chunks; k++)
         for (int l = 0; l < kLanes<T>; l++)
           total[l] += static_cast<double>(partial[k * size + tap * room + begin + l]);
-      for (int64_t c = begin; c < end; c++) dweight[c * taps + tap] = static_cast<T>(total[c - begin]);
+      for (int64_t c = begin; c < end; c++)
+        (tap < taps ? dweight[c * taps + tap] : dbias[c]) = static_cast<T>(total[c - begin]);
     }
   });
 }
 
-#define QM_INSTANTIATE(T)                                                             \
-  template void depthwise_fwd<T>(const ConvShape&, const T*, const T*, const T*, T*); \
-  template void depthwise_bwd_x<T>(const ConvShape&, const T*, const T*, T*);         \
-  template void depthwise_bwd_w<T>(const ConvShape&, const T*, const T*, T*);
+template <class T>
+void depthwise_bwd_w(const ConvShape& s, const T* dy, const T* x, T* dweight) {
+  depthwise_bwd_parameters<T>(s, dy, x, dweight, nullptr);
+}
+
+#define QM_INSTANTIATE(T)                                                                                 \
+  template void depthwise_fwd<T>(const ConvShape&, const T*, const T*, const T*, T*);                     \
+  template void depthwise_silu<T>(const ConvShape&, const T*, const T*, const T*, T*);                    \
+  template void depthwise_silu_gradient<T>(const ConvShape&, const T*, const T*, const T*, const T*, T*); \
+  template void depthwise_bwd_x<T>(const ConvShape&, const T*, const T*, T*);                             \
+  template void depthwise_bwd_w<T>(const ConvShape&, const T*, const T*, T*);                             \
+  template void depthwise_bwd_parameters<T>(const ConvShape&, const T*, const T*, T*, T*);
 QM_INSTANTIATE(float)
 QM_INSTANTIATE(double)
 #undef QM_INSTANTIATE
