@@ -4,9 +4,12 @@
 
 namespace qm::cpu::QM_ISA {
 
+#include "formulas/math.h"
+
 namespace {
 
 constexpr int64_t kMaxChunks = 64;  // of rows, for the sums over rows
+constexpr int64_t kShort = 64;      // elements of a row
 constexpr int64_t kFlush = 64;      // rows summed in the tensor's own type before they are added in double
 
 /// weight and bias as arrays of C, ones and zeros where they are absent: multiplying by one changes nothing.
@@ -26,6 +29,35 @@ class Affine {
   Scratch<T> absent_;
 };
 
+/// Up to kLanes rows of at most kShort elements: the lanes of all are summed together, so that no row waits for its own
+/// sums. In longer rows there is enough else to do.
+template <class T>
+void forward_short(const T* x, int64_t rows, int64_t n, T eps, const Affine<T>& affine, T* y, T* mean,
+                   T* rstd) {
+  T lanes[kLanes<T> * kLanes<T>] = {};
+  for (int64_t r = 0; r < rows; r++)
+    store(lanes + r * kLanes<T>,
+          row_lanes<T>(0, n, [=](int64_t i, int64_t count) { return load_n(x + r * n + i, count); }));
+  const Vec<T> size = splat(static_cast<T>(n));
+  store_n(mean, lane_sums<T>(lanes) / size, rows);
+  for (int64_t r = 0; r < rows; r++) {
+    const Vec<T> centre = splat(mean[r]);
+    store(lanes + r * kLanes<T>, row_lanes<T>(0, n, [=](int64_t i, int64_t count) {
+            const Vec<T> d = load_n(x + r * n + i, count) - centre;
+            return first_or<T>(d * d, count, 0);
+          }));
+  }
+  store_n(rstd, splat(T{1}) / sqrt_of(lane_sums<T>(lanes) / size + splat(eps)), rows);
+  const T *weight = affine.weight, *bias = affine.bias;
+  for (int64_t r = 0; r < rows; r++) {
+    const Vec<T> centre = splat(mean[r]), scale = splat(rstd[r]);
+    for (int64_t i = 0; i < n; i += kLanes<T>) {
+      const Vec<T> normal = (load_n(x + r * n + i, n - i) - centre) * scale;
+      store_n(y + r * n + i, mul_add(normal, load_n(weight + i, n - i), load_n(bias + i, n - i)), n - i);
+    }
+  }
+}
+
 template <class T>
 void forward(const TensorView* in, TensorView* out, int64_t rows, int64_t n, double eps) {
   const T* x = in[0].as<const T>();
@@ -33,6 +65,12 @@ void forward(const TensorView* in, TensorView* out, int64_t rows, int64_t n, dou
   const T *weight = affine.weight, *bias = affine.bias;
   T *y = out[0].as<T>(), *means = out[1].as<T>(), *rstds = out[2].as<T>();
   const double inverse = n > 0 ? 1.0 / static_cast<double>(n) : 0.0;
+  if (n > 0 && n <= kShort)
+    return parallel_for(rows, rows_per_task(n), [&](int64_t begin, int64_t end) {
+      for (int64_t row = begin; row < end; row += kLanes<T>)
+        forward_short(x + row * n, std::min<int64_t>(kLanes<T>, end - row), n, static_cast<T>(eps), affine,
+                      y + row * n, means + row, rstds + row);
+    });
   parallel_for(rows, rows_per_task(n), [=](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; row++) {
       const T* xr = x + row * n;
@@ -55,37 +93,50 @@ void forward(const TensorView* in, TensorView* out, int64_t rows, int64_t n, dou
   });
 }
 
-/// One row: dx (to which `waiting` is added unless it is null), and dy * normal and dy added to dweight and dbias, which have room for whole vectors.
+/// Up to kLanes rows: dx (to which `waiting` is added unless it is null), and dy * normal and dy added to dweight and dbias, which have room for whole vectors. Lanes
+/// are summed as in forward_short, those of rows beyond kRowBlock in double.
 template <class T>
-QM_INLINE void backward_row(const T* dy, const T* x, const T* weight, T mean, T rstd, const T* waiting,
-                            int64_t n, T* dx, T* dweight, T* dbias) {
-  const Vec<T> centre = splat(mean), scale = splat(rstd);
-  double sum_g = 0, sum_gx = 0;
+void backward_rows(const T* dy, const T* x, const T* weight, const T* mean, const T* rstd, const T* waiting,
+                   int64_t rows, int64_t n, T* dx, T* dweight, T* dbias) {
+  double sum_g[kLanes<T>] = {}, sum_gx[kLanes<T>] = {};
   for (int64_t begin = 0; begin < n; begin += kRowBlock) {
     const int64_t end = std::min(n, begin + kRowBlock);
-    Vec<T> g_lanes = {}, gx_lanes = {};
-    for (int64_t i = begin; i < end; i += kLanes<T>) {
-      const int64_t count = end - i;
-      const Vec<T> d = load_n(dy + i, count);
-      const Vec<T> normal = (load_n(x + i, count) - centre) * scale;
-      const Vec<T> dn = d * normal;
-      const Vec<T> w = load_n(weight + i, count);
-      g_lanes = mul_add(d, w, g_lanes);
-      gx_lanes = mul_add(dn, w, gx_lanes);
-      store(dweight + i, load(dweight + i) + dn);
-      store(dbias + i, load(dbias + i) + d);
+    T g_lanes[kLanes<T> * kLanes<T>] = {}, gx_lanes[kLanes<T> * kLanes<T>] = {};
+    for (int64_t r = 0; r < rows; r++) {
+      const Vec<T> centre = splat(mean[r]), scale = splat(rstd[r]);
+      Vec<T> g_sum = {}, gx_sum = {};
+      for (int64_t i = begin; i < end; i += kLanes<T>) {
+        const int64_t count = end - i;
+        const Vec<T> d = load_n(dy + r * n + i, count);
+        const Vec<T> normal = (load_n(x + r * n + i, count) - centre) * scale;
+        const Vec<T> dn = d * normal;
+        const Vec<T> w = load_n(weight + i, count);
+        g_sum = mul_add(d, w, g_sum);
+        gx_sum = mul_add(dn, w, gx_sum);
+        store(dweight + i, load(dweight + i) + dn);
+        store(dbias + i, load(dbias + i) + d);
+      }
+      store(g_lanes + r * kLanes<T>, g_sum);
+      store(gx_lanes + r * kLanes<T>, gx_sum);
     }
-    sum_g += static_cast<double>(lane_sum<T>(g_lanes));
-    sum_gx += static_cast<double>(lane_sum<T>(gx_lanes));
+    const Vec<T> g_sums = lane_sums<T>(g_lanes), gx_sums = lane_sums<T>(gx_lanes);
+    for (int r = 0; r < kLanes<T>; r++) {
+      sum_g[r] += static_cast<double>(g_sums[r]);
+      sum_gx[r] += static_cast<double>(gx_sums[r]);
+    }
   }
-  const Vec<T> mean_g = splat(static_cast<T>(sum_g / static_cast<double>(n)));
-  const Vec<T> mean_gx = splat(static_cast<T>(sum_gx / static_cast<double>(n)));
-  for (int64_t i = 0; i < n; i += kLanes<T>) {
-    const int64_t count = n - i;
-    const Vec<T> normal = (load_n(x + i, count) - centre) * scale;
-    const Vec<T> g = load_n(dy + i, count) * load_n(weight + i, count);
-    const Vec<T> before = waiting ? load_n(waiting + i, count) : Vec<T>{};
-    store_n(dx + i, before + (g - mean_g - normal * mean_gx) * scale, count);
+  const double inverse = 1.0 / static_cast<double>(n);
+  for (int64_t r = 0; r < rows; r++) {
+    const Vec<T> centre = splat(mean[r]), scale = splat(rstd[r]);
+    const Vec<T> mean_g = splat(static_cast<T>(sum_g[r] * inverse));
+    const Vec<T> mean_gx = splat(static_cast<T>(sum_gx[r] * inverse));
+    for (int64_t i = 0; i < n; i += kLanes<T>) {
+      const int64_t count = n - i;
+      const Vec<T> normal = (load_n(x + r * n + i, count) - centre) * scale;
+      const Vec<T> g = load_n(dy + r * n + i, count) * load_n(weight + i, count);
+      const Vec<T> before = waiting ? load_n(waiting + r * n + i, count) : Vec<T>{};
+      store_n(dx + r * n + i, before + (g - mean_g - normal * mean_gx) * scale, count);
+    }
   }
 }
 
@@ -108,9 +159,11 @@ void backward(const TensorView* in, TensorView* out, int64_t rows, int64_t n) {
     const int64_t end = std::min(rows, (c + 1) * chunk);
     for (int64_t begin = c * chunk; begin < end; begin += kFlush) {
       std::fill(sums, sums + 2 * room, T{0});
-      for (int64_t row = begin; row < std::min(end, begin + kFlush); row++)
-        backward_row(dy + row * n, x + row * n, weight, mean[row], rstd[row],
-                     waiting ? waiting + row * n : nullptr, n, dx + row * n, sums, sums + room);
+      const int64_t stop = std::min(end, begin + kFlush);
+      for (int64_t row = begin; row < stop; row += kLanes<T>)
+        backward_rows(dy + row * n, x + row * n, weight, mean + row, rstd + row,
+                      waiting ? waiting + row * n : nullptr, std::min<int64_t>(kLanes<T>, stop - row), n,
+                      dx + row * n, sums, sums + room);
       for (int64_t i = 0; i < n; i++) {
         totals[i] += static_cast<double>(sums[i]);
         totals[n + i] += static_cast<double>(sums[room + i]);

@@ -67,7 +67,7 @@ void sum_float(const T* x, T* y, Dims d) {
   }
   // Columns: a vector of neighbouring columns per step. Rows are cut into a fixed number of pieces when there
   // are few tasks.
-  constexpr int64_t kColumns = 64;
+  constexpr int64_t kColumns = 4 * kLanes<T>;
   const int64_t groups = (d.inner + kColumns - 1) / kColumns;
   const int64_t pieces = d.outer * groups >= 16 ? 1 : std::min<int64_t>(16, (d.n + 1023) / 1024);
   const int64_t per_piece = pieces > 0 ? (d.n + pieces - 1) / pieces : 0;
@@ -76,15 +76,28 @@ void sum_float(const T* x, T* y, Dims d) {
     for (int64_t c = 0; c < width; c++) sums[c] = 0;
     for (int64_t block = from; block < to; block += 256) {
       const int64_t stop = std::min(to, block + 256);
-      for (int64_t c = 0; c < width; c += kLanes<T>) {
-        Vec<T> acc = {};
-        const T* p = x + (o * d.n + block) * d.inner + c0 + c;
-        for (int64_t r = block; r < stop; r++, p += d.inner) acc += load_n(p, width - c);
-        T lanes[kLanes<T>];
-        store(lanes, acc);
-        for (int64_t l = 0; l < std::min<int64_t>(kLanes<T>, width - c); l++)
-          sums[c + l] += static_cast<double>(lanes[l]);
+      Vec<T> acc[4] = {};
+      const T* p = x + (o * d.n + block) * d.inner + c0;
+      const int64_t last = (width - 1) % kLanes<T> + 1;  // lanes of the last vector
+      const auto add = [&](auto vectors) __attribute__((always_inline)) {
+        for (int64_t r = block; r < stop; r++, p += d.inner)
+          for (int v = 0; v < vectors; v++)
+            acc[v] += v < vectors - 1 ? load(p + v * kLanes<T>) : load_n(p + v * kLanes<T>, last);
+      };
+      switch ((width + kLanes<T> - 1) / kLanes<T>) {
+        case 1:
+          add(std::integral_constant<int, 1>{});
+          break;
+        case 2:
+          add(std::integral_constant<int, 2>{});
+          break;
+        case 3:
+          add(std::integral_constant<int, 3>{});
+          break;
+        default:
+          add(std::integral_constant<int, 4>{});
       }
+      for (int64_t c = 0; c < width; c++) sums[c] += static_cast<double>(acc[c / kLanes<T>][c % kLanes<T>]);
     }
   };
   if (pieces <= 1)
@@ -121,6 +134,51 @@ void walk(const T* x, Y* y, Dims d, Fn fn) {
                });
 }
 
+/// NaN wins; of equal ones either.
+template <bool kMax, class T>
+QM_INLINE Vec<T> extreme_of(Vec<T> best, Vec<T> v) {
+  return ((kMax ? v > best : v < best) | (v != v)) ? v : best;
+}
+
+/// Floats, a vector at a time: along a row, or over neighbouring columns.
+template <bool kMax, class T>
+void extreme_float(const T* x, T* y, Dims d) {
+  if (d.inner > 1) {
+    const int64_t vectors = (d.inner + kLanes<T> - 1) / kLanes<T>;
+    return parallel_for(
+        d.outer * vectors, std::max<int64_t>(1, kGrain / (d.n * kLanes<T>)), [=](int64_t begin, int64_t end) {
+          for (int64_t task = begin; task < end; task++) {
+            const int64_t o = task / vectors, c = task % vectors * kLanes<T>, count = d.inner - c;
+            const T* p = x + o * d.n * d.inner + c;
+            Vec<T> best = load_n(p, count);
+            for (int64_t i = 1; i < d.n; i++)
+              best = extreme_of<kMax, T>(best, load_n(p + i * d.inner, count));
+            store_n(y + o * d.inner + c, best, count);
+          }
+        });
+  }
+  parallel_for(d.outer, std::max<int64_t>(1, kGrain / d.n), [=](int64_t begin, int64_t end) {
+    for (int64_t o = begin; o < end; o++) {
+      const T* p = x + o * d.n;
+      // short rows and tails: what is not there is a copy of the first element
+      const Vec<T> first = splat(p[0]);
+      Vec<T> best = first;
+      int64_t i = 0;
+      for (; i + kLanes<T> <= d.n; i += kLanes<T>) best = extreme_of<kMax, T>(best, load(p + i));
+      if (i < d.n) {
+        T tail[kLanes<T>];
+        store(tail, first);
+        std::copy(p + i, p + d.n, tail);
+        best = extreme_of<kMax, T>(best, load(tail));
+      }
+      T result = best[0];
+      for (int l = 1; l < kLanes<T>; l++)
+        if ((kMax ? best[l] > result : best[l] < result) || best[l] != best[l]) result = best[l];
+      y[o] = result;
+    }
+  });
+}
+
 template <bool kMax>
 void extreme(const Call& call) {
   const Dims d = dims_of(call);
@@ -128,12 +186,15 @@ void extreme(const Call& call) {
   call.require(call.out[0].dtype == call.in[0].dtype, "an output of the input's dtype");
   number_dispatch(call, call.in[0].dtype, [&](auto zero) {
     using T = decltype(zero);
+    if constexpr (std::is_floating_point_v<T>) {
+      if (d.n > 0) extreme_float<kMax>(call.in[0].as<const T>(), call.out[0].as<T>(), d);
+      return;
+    }
     walk(call.in[0].as<T>(), call.out[0].as<T>(), d, [=](const T* p) {
       T best = *p;
       for (int64_t i = 1; i < d.n; i++) {
         const T v = p[i * d.inner];
-        best = (kMax ? v > best : v < best) || v != v ? v : best;  // NaN wins
-        if (best != best) break;
+        best = (kMax ? v > best : v < best) ? v : best;
       }
       return best;
     });

@@ -19,22 +19,25 @@ QM_INLINE Vec<T> first_or(Vec<T> v, int64_t n, T other) {
   return lane < splat(static_cast<T>(n)) ? v : splat(other);
 }
 
-/// Sum over i of value(i, count), which gives the lanes from i, zero from `count` on.
+/// Sum over i in [begin, end) of value(i, count), which gives the lanes from i, zero from `count` on; lanes are yet
+/// to be summed.
+template <class T, class Value>
+QM_INLINE Vec<T> row_lanes(int64_t begin, int64_t end, Value value) {
+  constexpr int64_t step = kLanes<T>;
+  Vec<T> even = {}, odd = {};
+  int64_t i = begin;
+  for (; i + 2 * step <= end; i += 2 * step) {
+    even += value(i, step);
+    odd += value(i + step, step);
+  }
+  for (; i < end; i += step) even += value(i, end - i);
+  return even + odd;
+}
 template <class T, class Value>
 QM_INLINE double row_sum(int64_t n, Value value) {
-  constexpr int64_t step = kLanes<T>;
   double total = 0;
-  for (int64_t begin = 0; begin < n; begin += kRowBlock) {
-    const int64_t end = std::min(n, begin + kRowBlock);
-    Vec<T> even = {}, odd = {};
-    int64_t i = begin;
-    for (; i + 2 * step <= end; i += 2 * step) {
-      even += value(i, step);
-      odd += value(i + step, step);
-    }
-    for (; i < end; i += step) even += value(i, end - i);
-    total += static_cast<double>(lane_sum<T>(even + odd));
-  }
+  for (int64_t begin = 0; begin < n; begin += kRowBlock)
+    total += static_cast<double>(lane_sum<T>(row_lanes<T>(begin, std::min(n, begin + kRowBlock), value)));
   return total;
 }
 
