@@ -55,6 +55,17 @@ const CASES: Record<string, () => Results> = {
   interpolate: () => run((x) => qm.interpolate(x, { size: 61, mode: "bilinear" }), [2, 28, 28, 24]),
   "selectiveScan, one state": () => scan(784, 48, 2, 1),
   "selectiveScan, 16 states": () => scan(196, 32, 4, 16),
+  // many channels in slices, short sequences that share a task
+  projectedScan: () =>
+    run(
+      (u, projected, weight, A, D) => qm.projectedScan(u, projected, weight, qm.neg(qm.exp(A)), { D }),
+      [67, 5, 150],
+      [67, 5, 2, 3 + 2 * 5],
+      [2, 150, 3],
+      [300, 5],
+      [300],
+    ),
+  depthwiseSilu: () => run((x, w, b) => qm.depthwiseSilu(x, w, b), [2, 28, 28, 97], [97, 1, 3, 3], [97]),
   scatterAdd: () => {
     const index = qm.tensor(
       Int32Array.from({ length: 60_000 }, (_, k) => (k * 7919) % 50),

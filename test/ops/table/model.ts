@@ -287,6 +287,8 @@ const PROJECTED: readonly [number, number, number, number, number, number][] = [
   [1, 65, 8, 4, 1, 6],
   [3, 49, 24, 2, 1, 2],
   [1, 130, 33, 2, 17, 5],
+  // several slices of channels, and several batch entries to a task
+  [34, 3, 67, 2, 5, 3],
   [0, 4, 2, 1, 2, 1],
   [1, 0, 2, 1, 2, 1],
 ];
