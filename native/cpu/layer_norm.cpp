@@ -93,8 +93,9 @@ void forward(const TensorView* in, TensorView* out, int64_t rows, int64_t n, dou
   });
 }
 
-/// Up to kLanes rows: dx (to which `waiting` is added unless it is null), and dy * normal and dy added to dweight and dbias, which have room for whole vectors. Lanes
-/// are summed as in forward_short, those of rows beyond kRowBlock in double.
+/// Up to kLanes rows: dx (to which `waiting` is added unless it is null), and dy * normal and dy added to
+/// dweight and dbias, which have room for whole vectors. Lanes are summed as in forward_short, those of rows
+/// beyond kRowBlock in double.
 template <class T>
 void backward_rows(const T* dy, const T* x, const T* weight, const T* mean, const T* rstd, const T* waiting,
                    int64_t rows, int64_t n, T* dx, T* dweight, T* dbias) {
