@@ -115,13 +115,18 @@ void linear_bwd_w(const Call& call) {
 
 namespace {
 
-/// gelu(h), for the products that take it as their operand.
+/// A RowMap.
 template <class T>
-void gelu_into(const T* h, int64_t n, T* y) {
-  parallel_for(n, kGrain, [=](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; i += kLanes<T>)
-      store_n(y + i, Gelu::forward(load_n(h + i, end - i)), end - i);
-  });
+void gelu_of(const T* h, int64_t n, T* y) {
+  for (int64_t i = 0; i < n; i += kLanes<T>) store_n(y + i, Gelu::forward(load_n(h + i, n - i)), n - i);
+}
+
+/// Calls body(begin, end) for rows of `width` elements, so many at a time that they stay in the second-level cache.
+template <class T, class Body>
+void parallel_rows(int64_t rows, int64_t width, Body&& body) {
+  constexpr int64_t bytes = 256 << 10, step = 8;
+  const int64_t fit = bytes / static_cast<int64_t>(sizeof(T)) / std::max<int64_t>(1, width);
+  parallel_for(rows, std::min<int64_t>(96, std::max(step, fit / step * step)), body);
 }
 
 }  // namespace
@@ -136,11 +141,17 @@ void gelu_linear_fwd(const Call& call) {
   call.require(!call.in[2].present || call.in[2].numel() == sw[0], "bias [out]");
   float_dispatch(call, call.out[0].dtype, [&](auto zero) {
     using T = decltype(zero);
-    const Scratch<T> x(static_cast<size_t>(call.in[0].numel()));
-    gelu_into(call.in[0].as<T>(), call.in[0].numel(), x.get());
-    gemm(sh.count(0, sh.rank - 1), sw[0], sw[1], matrix<T>(x.get(), sw[1], false),
-         matrix(call.in[1].as<T>(), sw[1], true), call.out[0].as<T>(), sw[0],
-         call.in[2].present ? call.in[2].as<T>() : nullptr);
+    const int64_t in = sw[1], out = sw[0];
+    const Scratch<T> weight(static_cast<size_t>(packed_size<T>(in, out)));
+    pack_b(in, out, matrix(call.in[1].as<T>(), in, true), weight.get());
+    const T *h = call.in[0].as<T>(), *bias = call.in[2].present ? call.in[2].as<T>() : nullptr;
+    T* y = call.out[0].as<T>();
+    parallel_rows<T>(sh.count(0, sh.rank - 1), in, [&](int64_t begin, int64_t end) {
+      const Scratch<T> x(static_cast<size_t>((end - begin) * in));
+      gelu_of(h + begin * in, (end - begin) * in, x.get());
+      gemm_packed(end - begin, out, in, Matrix<T>{x.get(), in, 1}, weight.get(), y + begin * out, out, bias,
+                  false);
+    });
   });
 }
 
@@ -154,13 +165,18 @@ void gelu_linear_bwd_x(const Call& call) {
                "dh [.., in] = dy [.., out] weight [out, in], h like dh");
   float_dispatch(call, call.out[0].dtype, [&](auto zero) {
     using T = decltype(zero);
+    const int64_t in = sw[1], out = sw[0];
+    const Scratch<T> weight(static_cast<size_t>(packed_size<T>(out, in)));
+    pack_b(out, in, matrix(call.in[1].as<T>(), in, false), weight.get());
+    const T *dy = call.in[0].as<T>(), *h = call.in[2].as<T>();
     T* dh = call.out[0].as<T>();
-    gemm(sy.count(0, sy.rank - 1), sw[1], sw[0], matrix(call.in[0].as<T>(), sw[0], false),
-         matrix(call.in[1].as<T>(), sw[1], false), dh, sw[1], static_cast<const T*>(nullptr));
-    const T* h = call.in[2].as<T>();
-    parallel_for(call.out[0].numel(), kGrain, [=](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; i += kLanes<T>)
-        store_n(dh + i, Gelu::backward(load_n(h + i, end - i), load_n(dh + i, end - i)), end - i);
+    parallel_rows<T>(sy.count(0, sy.rank - 1), in, [&](int64_t begin, int64_t end) {
+      gemm_packed(end - begin, in, out, Matrix<T>{dy + begin * out, out, 1}, weight.get(), dh + begin * in,
+                  in, static_cast<const T*>(nullptr), false);
+      for (int64_t i = begin * in; i < end * in; i += kLanes<T>) {
+        const int64_t count = end * in - i;
+        store_n(dh + i, Gelu::backward(load_n(h + i, count), load_n(dh + i, count)), count);
+      }
     });
   });
 }
@@ -174,10 +190,9 @@ void gelu_linear_bwd_w(const Call& call) {
                "dweight [out, in] = dy [.., out]^T gelu(h [.., in])");
   float_dispatch(call, call.out[0].dtype, [&](auto zero) {
     using T = decltype(zero);
-    const Scratch<T> x(static_cast<size_t>(call.in[1].numel()));
-    gelu_into(call.in[1].as<T>(), call.in[1].numel(), x.get());
     gemm(sw[0], sw[1], sy.count(0, sy.rank - 1), matrix(call.in[0].as<T>(), sw[0], true),
-         matrix<T>(x.get(), sw[1], false), call.out[0].as<T>(), sw[1], static_cast<const T*>(nullptr));
+         matrix(call.in[1].as<T>(), sw[1], false), call.out[0].as<T>(), sw[1], static_cast<const T*>(nullptr),
+         gelu_of<T>);
   });
 }
 

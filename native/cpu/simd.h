@@ -123,6 +123,17 @@ QM_INLINE void store_n(T* p, Vec<T> v, int64_t n) {
   std::memcpy(p, &v, static_cast<size_t>(n) * sizeof(T));
 #endif
 }
+/// Writes past the caches where the instruction set can; p is aligned to a vector.
+template <class T>
+QM_INLINE void store_stream(T* p, Vec<T> v) {
+#if defined(__AVX512F__)
+  _mm512_stream_si512(reinterpret_cast<__m512i*>(p), (__m512i)v);
+#elif defined(__AVX2__)
+  _mm256_stream_si256(reinterpret_cast<__m256i*>(p), (__m256i)v);
+#else
+  store(p, v);
+#endif
+}
 template <class T>
 QM_INLINE Vec<T> splat(T x) {
   return x - Vec<T>{};
