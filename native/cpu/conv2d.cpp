@@ -52,6 +52,16 @@ QM_INLINE void copy_run(T* target, const T* source, int64_t n) {
   }
 }
 
+/// `count` runs of n elements.
+template <class T>
+void copy_runs(T* target, int64_t target_step, const T* source, int64_t source_step, int64_t n,
+               int64_t count) {
+  if (n == 1)
+    for (int64_t k = 0; k < count; k++) target[k * target_step] = source[k * source_step];
+  else
+    for (int64_t k = 0; k < count; k++) copy_run(target + k * target_step, source + k * source_step, n);
+}
+
 /// im2col: the source, and the grid of pixels whose columns are wanted.
 template <class T>
 struct Columns {
@@ -62,35 +72,45 @@ struct Columns {
   int64_t grid_h, grid_w;
 };
 
-/// Columns of pixels [begin, end) and taps [tap_begin, tap_end) into out [pixels, taps, group].
+/// Columns of pixels [begin, end) and taps [tap_begin, tap_end) into out [pixels, taps, group]. Neighbouring taps of a
+/// row of the kernel read one run of memory, where they lie side by side and no channels stand between.
 template <class T>
 void gather_columns(const Columns<T>& c, int64_t begin, int64_t end, int64_t tap_begin, int64_t tap_end,
                     T* out) {
-  const int64_t group = c.group, depth = (tap_end - tap_begin) * group;
-  const int64_t source_step = c.x.step * c.channels;
+  const int64_t group = c.group, depth = (tap_end - tap_begin) * group, source_step = c.x.step * c.channels;
+  const bool joined = group == c.channels && (c.x.taps < 2 || c.x.offset[1] - c.x.offset[0] == 1);
   for (int64_t pixel = begin; pixel < end;) {
     const int64_t row = pixel / c.grid_w, from = pixel % c.grid_w;
     const int64_t to = std::min(c.grid_w, from + end - pixel);
     const int64_t image = row / c.grid_h, i = row % c.grid_h;
-    for (int64_t tap = tap_begin; tap < tap_end; tap++) {
+    for (int64_t tap = tap_begin, run; tap < tap_end; tap += run) {
       const int64_t ky = tap / c.x.taps, kx = tap % c.x.taps;
+      run = joined ? std::min(c.x.taps - kx, tap_end - tap) : 1;
       const int64_t source_row = i * c.y.step + c.y.offset[ky];
+      const bool outside = source_row < 0 || source_row >= c.y.extent;
+      const T* source = c.source + (image * c.y.extent + source_row) * c.x.extent * c.channels;
+      T* target = out + (tap - tap_begin) * group;
+      // the pixels for which every tap of the run reads inside
       int64_t first = from, last = to;
       TapAxis::clip(c.x, kx, &first, &last);
-      if (source_row < 0 || source_row >= c.y.extent) first = last = to;
-      T* target = out + (tap - tap_begin) * group;
-      for (int64_t j = from; j < first; j++, target += depth) std::fill(target, target + group, T{0});
+      TapAxis::clip(c.x, kx + run - 1, &first, &last);
+      const auto edge = [&](int64_t j) {
+        for (int64_t k = 0; k < run; k++) {
+          const int64_t at = j * c.x.step + c.x.offset[kx + k];
+          T* one = target + (j - from) * depth + k * group;
+          if (outside || at < 0 || at >= c.x.extent)
+            std::fill(one, one + group, T{0});
+          else
+            copy_run(one, source + at * c.channels, group);
+        }
+      };
+      if (outside) first = last = to;
+      for (int64_t j = from; j < first; j++) edge(j);
       if (first < last) {
-        const T* source =
-            c.source +
-            ((image * c.y.extent + source_row) * c.x.extent + first * c.x.step + c.x.offset[kx]) * c.channels;
-        if (group == 1)
-          for (int64_t j = first; j < last; j++, target += depth, source += source_step) *target = *source;
-        else
-          for (int64_t j = first; j < last; j++, target += depth, source += source_step)
-            copy_run(target, source, group);
+        const T* inside = source + (first * c.x.step + c.x.offset[kx]) * c.channels;
+        copy_runs(target + (first - from) * depth, depth, inside, source_step, run * group, last - first);
       }
-      for (int64_t j = last; j < to; j++, target += depth) std::fill(target, target + group, T{0});
+      for (int64_t j = last; j < to; j++) edge(j);
     }
     out += (to - from) * depth;
     pixel += to - from;
