@@ -4,6 +4,7 @@
 #include "cpu/gemm.h"
 
 #include "cpu/gemm_kernel.h"
+#include "cpu/transpose.h"
 
 namespace qm::cpu::QM_ISA {
 
@@ -99,6 +100,22 @@ void multiply_block(int64_t m, int64_t n, int64_t depth, const Matrix<T>& a, con
   }
 }
 
+/// Columns of B, each a run of memory, into one vector of every row of a panel. `count` of them exist.
+template <class T>
+void pack_columns(int64_t depth, int64_t count, const T* b, int64_t step, T* out) {
+  constexpr int64_t lanes = kLanes<T>;
+  int64_t p = 0;
+  if (count >= lanes)
+    for (; p + lanes <= depth; p += lanes) {
+      Vec<T> square[lanes];
+      for (int64_t l = 0; l < lanes; l++) square[l] = load(b + l * step + p);
+      transpose_lanes<T>(square);
+      for (int64_t l = 0; l < lanes; l++) store(out + (p + l) * kPanel<T>, square[l]);
+    }
+  for (; p < depth; p++)
+    for (int64_t l = 0; l < lanes; l++) out[p * kPanel<T> + l] = l < count ? b[l * step + p] : T{0};
+}
+
 /// B [depth, n] into panels [n / panel][depth][panel], the last one padded with zeros.
 template <class T>
 void pack_block(int64_t depth, int64_t n, Matrix<T> b, T* packed) {
@@ -118,10 +135,8 @@ void pack_block(int64_t depth, int64_t n, Matrix<T> b, T* packed) {
           }
       continue;
     }
-    for (int64_t l = 0; l < kPanel<T>; l++) {
-      const T* column = b.data + (j + l) * b.col;
-      for (int64_t p = 0; p < depth; p++) out[p * kPanel<T> + l] = l < width ? column[p * b.row] : T{0};
-    }
+    for (int64_t l = 0; l < kPanel<T>; l += kLanes<T>)
+      pack_columns(depth, width - l, b.data + (j + l) * b.col, b.col, out + l);
   }
 }
 

@@ -43,7 +43,11 @@ struct Ahead {
 };
 
 /// An array stays in registers only if all loops over it are unrolled.
-#define QM_UNROLL _Pragma("GCC unroll 16")
+#if defined(__clang__)
+#define QM_UNROLL _Pragma("unroll")
+#else
+#define QM_UNROLL _Pragma("GCC unroll 8")
+#endif
 
 /// Writes sums + bias, or adds the sums to C. `width` columns of the panel exist.
 template <class T, int R, int V>

@@ -330,4 +330,24 @@ onEach(
   }),
 );
 
+onEach(
+  test,
+  "a result too large for the caches has the bits of its parts",
+  leakFree((device) => {
+    const [rows, k, columns] = [44_000, 3, 48];
+    const random = new Random("large product");
+    const data = (n: number) => Float32Array.from({ length: n }, () => random.between(-1, 1));
+    const x = tensor(data(rows * k), [rows, k], { device });
+    const [weight, bias] = [
+      tensor(data(columns * k), [columns, k], { device }),
+      tensor(data(columns), { device }),
+    ];
+    const whole = ops.linear(x, weight, bias);
+    const parts = ops
+      .split(x, [11_000, 11_000, 11_000, 11_000])
+      .map((part) => ops.linear(part, weight, bias));
+    assert.equal(Number(values(max(ops.abs(ops.sub(whole, ops.concat(parts)))))[0]), 0);
+  }),
+);
+
 test.run();

@@ -59,6 +59,9 @@ const SIZES: readonly [m: number, k: number, n: number][] = [
   [6, 129, 48],
   [127, 3, 5],
   [3, 257, 127],
+  [9, 513, 49],
+  [97, 5, 97],
+  [3, 2, 530],
 ];
 const flags: MatmulOptions[] = [
   {},
@@ -176,6 +179,7 @@ const LINEAR: Pick<OpRow<[]>, "cases" | "dtypes" | "tolerance" | "parameters"> =
     { inputs: of([2, 3], [0, 3], [0]) },
     { inputs: of([196, 96], [7, 96], [7]) },
     { inputs: of([300, 192], [136, 192], [136]) },
+    { inputs: of([1541, 5], [3, 5], [3]) },
   ],
   dtypes: FLOATS,
   parameters: [1, 2],
