@@ -34,9 +34,9 @@ class Soon {
   void add(const void* data, int64_t bytes) {
     if (bytes > 0) stretches_[count_++] = {static_cast<const char*>(data), bytes};
   }
-  /// The next `lines` lines.
-  Ahead next(int64_t lines) {
-    if (first_ == count_) return {nullptr, 0};
+  /// The next `lines` lines; `otherwise` when there are none.
+  Ahead next(int64_t lines, const void* otherwise) {
+    if (first_ == count_) return {static_cast<const char*>(otherwise), 0};
     Stretch& s = stretches_[first_];
     const char* at = s.at;
     s.at += lines * kLineBytes;
@@ -72,7 +72,7 @@ void multiply_panel(int64_t i, int64_t rows, int64_t depth, const Operand<T>& a,
   constexpr int R = kHeights[kHeight];
   for (; i + R <= rows; i += R) {
     const Target<T> block{to.c + i * to.ldc, to.ldc, to.bias, to.accumulate, to.stream};
-    const Ahead ahead = soon.next(depth);
+    const Ahead ahead = soon.next(depth, panel);
     if (a.in_rows)
       micro_kernel<T, R, V, true>(depth, a.row(i), a.step, panel, block, width, ahead);
     else

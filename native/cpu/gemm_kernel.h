@@ -39,7 +39,7 @@ struct Target {
 /// What will be read soon: one cache line of it is asked for with every k.
 struct Ahead {
   const char* at;
-  int64_t step;  // bytes; 0: nothing to ask for
+  int64_t step;  // bytes; 0: always the same line, a mapped one, or every k would search the page tables
 };
 
 /// An array stays in registers only if all loops over it are unrolled.
@@ -69,7 +69,7 @@ QM_INLINE void write_block(const Vec<T> (&sums)[R][V], const Target<T>& to, int6
   }
 }
 
-/// Hides where a value comes from, so that the compiler keeps two distances between rows of A instead of a pointer
+/// Hides where a value comes from, so that the compiler keeps the distance between rows of A instead of a pointer
 /// per row: it has no registers for those.
 QM_INLINE void opaque(int64_t& value) { asm("" : "+r"(value)); }
 
@@ -90,15 +90,10 @@ void micro_kernel(int64_t depth, const T* a, int64_t step, const T* panel, const
     }
   };
   if constexpr (kInRows) {
-    const T* high = a + 5 * step;
-    int64_t one = step, three = 3 * step;
+    const T* high = R > 5 ? a + 5 * step : a;
     for (int64_t p = 0; p < depth; p++, panel += kPanel<T>) {
-      opaque(one);
-      opaque(three);
-      add_row(panel, [&](int r) {
-        const int64_t offsets[] = {0, one, 2 * one, three, 4 * one};
-        return (r < 5 ? a : high)[offsets[r % 5] + p];
-      });
+      opaque(step);
+      add_row(panel, [&](int r) { return r < 5 ? a[r * step + p] : high[(r - 5) * step + p]; });
     }
   } else {
     for (int64_t p = 0; p < depth; p++, panel += kPanel<T>, a += step)
