@@ -1,7 +1,7 @@
 import { isDifferentiable } from "../tensor/dtype.js";
 import { currentScope, scope } from "../tensor/scope.js";
 import { sameShape } from "../tensor/shape.js";
-import { describe, isShared, isTensor, requireTensor, Tensor } from "../tensor/tensor.js";
+import { alias, describe, isShared, isTensor, requireTensor, Tensor } from "../tensor/tensor.js";
 import { requireOptions } from "../util/check.js";
 import { ArgumentError, AutogradError, ShapeError, show } from "../util/errors.js";
 import { noGrad } from "./mode.js";
@@ -150,7 +150,8 @@ function walk(
   noGrad(() => {
     const pending = new Pending();
     try {
-      const first = (gradient ? arithmetic.copy(gradient) : arithmetic.onesLike(root)).keep();
+      // the caller's storage, only read: take() copies what is shared
+      const first = (gradient ? alias(gradient, op) : arithmetic.onesLike(root)).keep();
       pending.hold(first);
       deliver(nodeOf(root) ?? root, first, pending, wanted);
       for (const node of reachable(nodeOf(root))) {

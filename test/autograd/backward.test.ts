@@ -3,6 +3,7 @@ import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import type { Tensor } from "../../lib/index.js";
 import * as qm from "../../lib/index.js";
+import { isShared } from "../../lib/tensor/tensor.js";
 import { expectNormwise, values } from "../helpers/compare.js";
 import { onEach } from "../helpers/devices.js";
 import { leakFree, thrown } from "../helpers/leaks.js";
@@ -117,6 +118,9 @@ test(
     const [c, d] = [leaf([1]), leaf([2])];
     const dy = tensor([3], { dtype: "float64" });
     add(reshape(c, [1]), d).backward(dy);
+    const e = leaf([3]);
+    e.backward(dy);
+    for (const t of [c, d, e]) assert.not(isShared(t.grad as Tensor));
     (c.grad as Tensor).dispose();
     assert.equal(gradOf(d), [3]);
     assert.equal(Array.from(values(dy)), [3]);
