@@ -45,7 +45,7 @@ struct ScanArguments {
   int first_group = 0, group_blocks = 1, block_groups = 1;
   int from = 0, count = 0;  // states of this launch
   bool aligned = false;     // runs of channels are whole 16-byte words
-  bool words = false;       // states of a token are whole 4-byte words
+  int word = 0;             // log2 of the bytes that rows of B and C come in: 4, 2, or 0: by element
   bool adds = false;        // groups or launches add to the first result of others
 
   __host__ __device__ int u_row() const { return shared_u ? per_group : channels; }
@@ -144,7 +144,12 @@ void scan_cut(ScanArguments<T>& g, bool meet, bool wide, bool aligned) {
   constexpr int64_t enough = 256;  // blocks from which on it pays that each does more
   const int64_t own = g.per_group, size = sizeof(T);
   g.aligned = aligned && own * size % 16 == 0;
-  g.words = g.states * size % 4 == 0 && aligned_to<4>(g.b) && aligned_to<4>(g.c);
+  const auto rows_are = [&](auto bytes) {
+    return g.states * size % bytes == 0 && aligned_to<bytes>(g.b) && aligned_to<bytes>(g.c);
+  };
+  g.word = rows_are(std::integral_constant<int, 16>{})  ? 4
+           : rows_are(std::integral_constant<int, 4>{}) ? 2
+                                                        : 0;
   const int64_t turns = meet ? g.groups : 1;
   const int64_t pieces = g.batch * (g.groups / turns);
   // two channels for a lane cost less than two lanes, unless half of the last run's lanes have none

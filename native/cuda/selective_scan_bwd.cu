@@ -185,7 +185,10 @@ __global__ void __launch_bounds__(kW* kWarp, kBackwardBlocks<T, kV, kN, kW>)
             r[n][v] = last.v[v];
           }
         }
-        for (int w = 0; w < warp; w++)
+        // a constant bound: no more rounds than can be are unrolled
+#pragma unroll
+        for (int w = 0; w < kW - 1; w++) {
+          if (w >= warp) break;
 #pragma unroll
           for (int n = 0; n < kN; n++) {
             const Pack<A, kV> over = load_pack<A, kV>(stage.ends(turn, 0, w, n));
@@ -193,7 +196,10 @@ __global__ void __launch_bounds__(kW* kWarp, kBackwardBlocks<T, kV, kN, kW>)
 #pragma unroll
             for (int v = 0; v < kV; v++) first[n][v] = mul_add(over.v[v], first[n][v], end.v[v]);
           }
-        for (int w = kW - 1; w > warp; w--)
+        }
+#pragma unroll
+        for (int w = kW - 1; w > 0; w--) {
+          if (w <= warp) break;
 #pragma unroll
           for (int n = 0; n < kN; n++) {
             const Pack<A, kV> over = load_pack<A, kV>(stage.ends(turn, 0, w, n));
@@ -201,6 +207,7 @@ __global__ void __launch_bounds__(kW* kWarp, kBackwardBlocks<T, kV, kN, kW>)
 #pragma unroll
             for (int v = 0; v < kV; v++) r[n][v] = mul_add(over.v[v], r[n][v], end.v[v]);
           }
+        }
 
         if (active) {
           // what the entering state has become, added to what the tokens made from 0

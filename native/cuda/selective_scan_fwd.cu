@@ -116,7 +116,10 @@ __global__ void __launch_bounds__(kW* kWarp, kForwardBlocks<T, kV, kN, kW>)
 #pragma unroll
           for (int v = 0; v < kV; v++) h[n][v] = start.v[v];
         }
-        for (int w = 0; w < warp; w++)
+        // a constant bound: no more rounds than can be are unrolled
+#pragma unroll
+        for (int w = 0; w < kW - 1; w++) {
+          if (w >= warp) break;
 #pragma unroll
           for (int n = 0; n < kN; n++) {
             const Pack<A, kV> over = load_pack<A, kV>(stage.ends(turn, 0, w, n));
@@ -124,13 +127,21 @@ __global__ void __launch_bounds__(kW* kWarp, kForwardBlocks<T, kV, kN, kW>)
 #pragma unroll
             for (int v = 0; v < kV; v++) h[n][v] = mul_add(over.v[v], h[n][v], end.v[v]);
           }
+        }
         if (warp == 0 && stage.here()) {
           A* const at = states + stage.saved(s, n0);
+          if (kN > 1 && g.states % kN == 0) {
+            Pack<A, kN> all;
 #pragma unroll
-          for (int n = 0; n < kN; n++)
+            for (int n = 0; n < kN; n++) all.v[n] = h[n][0];
+            store_pack<A, kN>(at, all);
+          } else {
 #pragma unroll
-            for (int v = 0; v < kV; v++)
-              if (kN == 1 || n0 + n < g.count) at[v * g.states + n] = h[n][v];
+            for (int n = 0; n < kN; n++)
+#pragma unroll
+              for (int v = 0; v < kV; v++)
+                if (kN == 1 || n0 + n < g.count) at[v * g.states + n] = h[n][v];
+          }
         }
         if (active) {
 #pragma unroll

@@ -54,7 +54,7 @@ struct ScanGroup {
 ///   tokens int [2 slots][kW][kTokens]
 ///   old    T   [kW][kTokens][kRun]                          du as it was, to be added to (backward, 2 slots)
 ///   raw    T   [slots][kW][kTokens][B, C][count]            B and C as they come (kN > 1)
-///   bc     Acc [kW][kTokens][B, C][padded]                  zeros from `count` on
+///   bc     Acc [kW][B, C][padded / kN][kTokens][kN]         zeros from `count` on
 ///   lanes  Acc [bias, D][kRun]
 ///   rates  Acc [padded][kRun]                               A * scale
 ///   carry  Acc [2 stages][padded][kRun]                     h at a stage's start; backward r at its end
@@ -213,7 +213,7 @@ struct ScanStages {
   }
   /// B (0) or C (1) of a token, states from n on.
   __device__ Pack<A, kN> coefficient(int which, int k, int n) const {
-    return load_pack<A, kN>(coefficients(k) + which * layout.padded + n);
+    return load_pack<A, kN>(coefficients(which, n) + k * kN);
   }
   /// Of the lane's channels: the bias (0) and D (1), and the rate of a state.
   __device__ Pack<A, kV> parameter(int which) const {
@@ -272,16 +272,23 @@ struct ScanStages {
     __syncwarp();
     keep_token(slot ^ 1, next_token);
     if constexpr (kN == 1) {
-      if (lane < 2 * kTokens) coefficients(lane % kTokens)[lane / kTokens] = widen(held);
+      if (lane < 2 * kTokens) coefficients(0, 0)[lane] = widen(held);
     } else {
-      const T* const from = raw(slot);
+      // kN states of a token for a lane
+      const int k = lane % kTokens, count = layout.count, padded = layout.padded;
+#pragma unroll 2
+      for (int i = lane / kTokens * kN; i < 2 * padded; i += kWarp / kTokens * kN) {
+        const int which = i >= padded, n = i - which * padded;
+        const T* const from = raw(slot) + (2 * k + which) * count + n;
+        Pack<A, kN> wide;
+        if (count == padded) {
+          wide = load_wide<T, kN>(from);
+        } else {
 #pragma unroll
-      for (int k = 0; k < kTokens; k++)
-#pragma unroll 1
-        for (int i = lane; i < 2 * layout.padded; i += kWarp) {
-          const int which = i >= layout.padded, n = i - which * layout.padded;
-          coefficients(k)[i] = n < layout.count ? widen(from[(2 * k + which) * layout.count + n]) : A(0);
+          for (int e = 0; e < kN; e++) wide.v[e] = n + e < count ? widen(from[e]) : A(0);
         }
+        store_pack<A, kN>(coefficients(which, n) + k * kN, wide);
+      }
     }
     __syncwarp();
   }
@@ -301,7 +308,10 @@ struct ScanStages {
     return reinterpret_cast<T*>(shared + layout.raw) +
            (slot % Layout::kSlots * kW + warp) * kTokens * 2 * layout.count;
   }
-  __device__ A* coefficients(int k) const { return at(layout.bc) + (warp * kTokens + k) * 2 * layout.padded; }
+  /// B (0) or C (1) of the warp's tokens, kN states from n on.
+  __device__ A* coefficients(int which, int n) const {
+    return at(layout.bc) + ((warp * 2 + which) * layout.padded + n) * kTokens;
+  }
 
   /// Tiles of one slot; zeros where there is no token or channel.
   template <int kCount>
@@ -347,25 +357,28 @@ struct ScanStages {
       const T* const from = at_token(lane < kTokens ? b : c, slot, k, bc_row);
       held = lane < 2 * kTokens && k < n ? __ldg(from) : T(0.0f);
     } else {
-      T* const to = raw(slot);
-      const int count = layout.count;
-#pragma unroll 2
-      for (int k = 0; k < kTokens; k++) {
-        const T *const bk = at_token(b, slot, k, bc_row), *const ck = at_token(c, slot, k, bc_row);
-        if (g.words) {
-          const int row_words = count * static_cast<int>(sizeof(T)) / 4;
+      // four lanes share the rows of a token
+      constexpr int kShare = kWarp / kTokens;
+      const int k = lane % kTokens, part = lane / kTokens, count = layout.count;
+      const T *const bk = at_token(b, slot, k, bc_row), *const ck = at_token(c, slot, k, bc_row);
+      T* const to = raw(slot) + 2 * k * count;
+      if (g.word) {
+        const int row_words = count * static_cast<int>(sizeof(T)) >> g.word;
 #pragma unroll 1
-          for (int i = lane; i < 2 * row_words; i += kWarp) {
-            const bool is_c = i >= row_words;
-            const char* const from = reinterpret_cast<const char*>(is_c ? ck : bk);
-            copy_async4(reinterpret_cast<char*>(to + 2 * k * count) + 4 * i,
-                        from + 4 * (is_c ? i - row_words : i), k < n);
-          }
-        } else {
-#pragma unroll 1
-          for (int i = lane; i < 2 * count; i += kWarp)
-            to[2 * k * count + i] = k < n ? (i < count ? bk[i] : ck[i - count]) : T(0.0f);
+        for (int i = part; i < 2 * row_words; i += kShare) {
+          const int column = i < row_words ? i : i - row_words;
+          char* const at = reinterpret_cast<char*>(to) + (i << g.word);
+          const char* const from =
+              reinterpret_cast<const char*>(i < row_words ? bk : ck) + (column << g.word);
+          if (g.word == 4)
+            copy_async16(at, from, k < n);
+          else
+            copy_async4(at, from, k < n);
         }
+      } else {
+#pragma unroll 1
+        for (int i = part; i < 2 * count; i += kShare)
+          to[i] = k < n ? (i < count ? bk[i] : ck[i - count]) : T(0.0f);
       }
     }
   }
