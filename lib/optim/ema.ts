@@ -1,9 +1,9 @@
-import type { Module } from "../nn/module.js";
+import { Module } from "../nn/module.js";
 import { launchInto } from "../ops/define.js";
 import { sameShape } from "../tensor/shape.js";
 import { requireTensor, type Tensor } from "../tensor/tensor.js";
 import { requireNumber, requireOptions } from "../util/check.js";
-import { ConfigError, show } from "../util/errors.js";
+import { ArgumentError, ConfigError, show } from "../util/errors.js";
 
 export interface EmaOptions {
   /** Share of the mean that stays from one step to the next. Default 0.9999. */
@@ -24,6 +24,9 @@ export class Ema {
    * @param average  one of the same make, whose tensors are the means from now on: it should start with the weights of `module`
    */
   constructor(module: Module, average: Module, options: Partial<EmaOptions> = {}) {
+    for (const [what, value] of Object.entries({ module, average }))
+      if (!(value instanceof Module))
+        throw new ArgumentError("Ema", `${what} is not a module`, "an nn.Module", show(value));
     requireOptions("Ema", options, ["decay"]);
     this.#decay = requireNumber("Ema", "decay", options.decay ?? 0.9999, 0, 1);
     const means = average.stateDict();

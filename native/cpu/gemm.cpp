@@ -259,6 +259,7 @@ void gemm(int64_t m, int64_t n, int64_t k, Matrix<T> a, Matrix<T> b, T* c, int64
       soon.add(part_of(a, i + kHeights[0], 0).data, mine * k * static_cast<int64_t>(sizeof(T)));
     multiply(mine, j, std::min(kColumnBlock, n - j), n, k, part_of(a, i, 0), packed.get(),
              Target<T>{c + i * ldc + j, ldc, bias ? bias + j : nullptr, false, stream}, soon);
+    if (stream) finish_streams();
   });
 }
 

@@ -123,7 +123,8 @@ QM_INLINE void store_n(T* p, Vec<T> v, int64_t n) {
   std::memcpy(p, &v, static_cast<size_t>(n) * sizeof(T));
 #endif
 }
-/// Writes past the caches where the instruction set can; p is aligned to a vector.
+/// Writes past the caches where the instruction set can; p is aligned to a vector. Other threads see it after
+/// finish_streams.
 template <class T>
 QM_INLINE void store_stream(T* p, Vec<T> v) {
 #if defined(__AVX512F__)
@@ -132,6 +133,11 @@ QM_INLINE void store_stream(T* p, Vec<T> v) {
   _mm256_stream_si256(reinterpret_cast<__m256i*>(p), (__m256i)v);
 #else
   store(p, v);
+#endif
+}
+QM_INLINE void finish_streams() {
+#if defined(__AVX2__) || defined(__AVX512F__)
+  _mm_sfence();
 #endif
 }
 template <class T>

@@ -39,6 +39,7 @@ const OTHERS: Record<string, () => unknown[]> = {
   createQuadMamba: () => [config()],
   QuadMamba: () => [config()],
   AdamW: () => [parameters(), { lr: 0.1 }],
+  Ema: () => [new qm.nn.Linear(3, 2), new qm.nn.Linear(3, 2), { decay: 0.9 }],
   SGD: () => [parameters(), { lr: 0.1 }],
   clipGradNorm: () => [parameters(), 1],
   cosineLr: () => [1, { lr: 0.1, totalSteps: 10 }],
