@@ -77,8 +77,9 @@ bool bulk_copies(const Bf16Product<Out>& p) {
 }
 
 template <class F>
-Plan plan_of(const Bf16Product<typename F::Out>& p, bool may_split) {
-  return plan_form<F>(Cut{p.m, p.n, p.k, p.batches.count, F::kBKRows, may_split, F::kFuse == Fuse::gelu_a,
+Plan plan_of(const Bf16Product<typename F::Out>& p) {
+  constexpr bool kMaySplit = std::is_same_v<typename F::Out, float>;
+  return plan_form<F>(Cut{p.m, p.n, p.k, p.batches.count, F::kBKRows, kMaySplit, F::kFuse == Fuse::gelu_a,
                           F::kFuse == Fuse::gelu_b, sizeof(typename F::Out), bulk_copies(p)},
                       device_kind());
 }
@@ -89,7 +90,7 @@ void run_whole(const Call& call, const Product<bf16, bf16>& s) {
   p.c = s.c;
   p.ldc = s.ldc;
   p.wide_c = wide_rows(p);
-  launch_form<F>(call, plan_of<F>(p, false), p);
+  launch_form<F>(call, plan_of<F>(p), p);
 }
 
 constexpr int64_t kMostTurned = 1 << 20;  // elements of C
@@ -109,11 +110,11 @@ template <Fuse fuse, class Out>
 void run_sums(const Call& call, const Product<bf16, Out>& s) {
   using F = SumForm<fuse>;
   Bf16Product<float> p = describe<float>(s);
-  Plan plan = plan_of<F>(p, true);
+  Plan plan = plan_of<F>(p);
   bool turned = false;
   if (fuse == Fuse::none && s.m * s.n <= kMostTurned) {
     const Bf16Product<float> other = transpose(p);
-    const Plan other_plan = plan_of<F>(other, true);
+    const Plan other_plan = plan_of<F>(other);
     turned = other_plan.time < plan.time;
     if (turned) {
       p = other;
@@ -143,37 +144,53 @@ bool empty(const Product<bf16, Out>& p) {
   return p.m == 0 || p.n == 0 || p.batches.count == 0;
 }
 
-// A pass over memory costs as much time as that many conversions of an element on its way to a product.
-constexpr int64_t kManyConversions = 3;
-
-/// One operand takes its gelu on the way, of each element once for every tile of the other operand's.
+/// gelu of an operand as a matrix in memory, whose rows start at 16 bytes.
+struct GeluCopy {
+  int64_t rows, columns, pitch;
+  int64_t elements() const { return rows * pitch; }
+};
 template <class Out>
-bool converts_often(const Product<bf16, Out>& p) {
-  const int64_t tiles = p.fuse == Fuse::gelu_a   ? ceil_div(p.n, kWidestTile)
-                        : p.fuse == Fuse::gelu_b ? ceil_div(p.m, kTileRows)
-                                                 : 0;
-  return tiles >= kManyConversions && p.k > 0 && p.batches.count == 1;
+GeluCopy copy_of(const Product<bf16, Out>& p) {
+  const bool of_a = p.fuse == Fuse::gelu_a;
+  const int64_t columns = of_a ? p.k : p.n;
+  return {of_a ? p.m : p.k, columns, ceil_div(columns, 8) * 8};
+}
+/// The plain product on such a copy.
+template <class Out>
+Product<bf16, Out> product_on(const GeluCopy& copy, const bf16* data, Product<bf16, Out> p) {
+  Operand<bf16>& operand = p.fuse == Fuse::gelu_a ? p.a : p.b;
+  operand = {data, copy.pitch, operand.k_rows};
+  p.fuse = Fuse::none;
+  return p;
+}
+
+/// On its way to a product an element passes the GELU once for every tile of the other operand's, and holds up
+/// the tensor cores. A pass of its own costs memory traffic.
+template <class OnTheWay, class Plain, class Out>
+bool copy_pays(const Product<bf16, Out>& p) {
+  using Sum = typename Plain::Out;
+  if (p.k == 0 || p.batches.count > 1) return false;
+  const GeluCopy copy = copy_of(p);
+  const double pass = pass_time(2 * copy.elements() * int64_t{sizeof(bf16)});
+  return pass + plan_of<Plain>(describe<Sum>(product_on(copy, nullptr, p))).time <
+         plan_of<OnTheWay>(describe<Sum>(p)).time;
 }
 
 template <class Out>
-void run_on_copy(const Call& call, Product<bf16, Out> p) {
-  const bool of_a = p.fuse == Fuse::gelu_a;
-  Operand<bf16>& operand = of_a ? p.a : p.b;
-  const int64_t outers = of_a ? p.m : p.n;
-  const int64_t rows = operand.k_rows ? p.k : outers, columns = operand.k_rows ? outers : p.k;
-  const int64_t pitch = ceil_div(columns, 8) * 8;
-  const Scratch<bf16> copy(rows * pitch);
-  gelu_copy(call, operand.data, operand.pitch, copy.get(), rows, columns);
-  operand = {copy.get(), pitch, operand.k_rows};
-  p.fuse = Fuse::none;
-  gemm(call, p);
+void run_on_copy(const Call& call, const Product<bf16, Out>& p) {
+  const Operand<bf16>& operand = p.fuse == Fuse::gelu_a ? p.a : p.b;
+  const GeluCopy copy = copy_of(p);
+  const Scratch<bf16> data(copy.elements());
+  gelu_copy(call, operand.data, operand.pitch, data.get(), copy.rows, copy.columns);
+  gemm(call, product_on(copy, data.get(), p));
 }
 
 }  // namespace
 
 void gemm(const Call& call, const Product<bf16, bf16>& p) {
   if (empty(p)) return;
-  if (converts_often(p)) return run_on_copy(call, p);
+  if (p.fuse == Fuse::gelu_a && copy_pays<RowForm<Fuse::gelu_a>, RowForm<Fuse::none>>(p))
+    return run_on_copy(call, p);
   if (p.a.k_rows && p.b.k_rows) return run_sums<Fuse::none>(call, p);
   if (p.a.k_rows) return run_whole<MixedForm<true>>(call, p);
   if (p.b.k_rows) return run_whole<MixedForm<false>>(call, p);
@@ -184,7 +201,8 @@ void gemm(const Call& call, const Product<bf16, bf16>& p) {
 
 void gemm(const Call& call, const Product<bf16, float>& p) {
   if (empty(p)) return;
-  if (converts_often(p)) return run_on_copy(call, p);
+  if (p.fuse == Fuse::gelu_b && copy_pays<SumForm<Fuse::gelu_b>, SumForm<Fuse::none>>(p))
+    return run_on_copy(call, p);
   if (p.fuse == Fuse::gelu_b) return run_sums<Fuse::gelu_b>(call, p);
   run_sums<Fuse::none>(call, p);
 }

@@ -53,7 +53,7 @@ struct TilesOf<SumForm<Fuse::none>> {
 template <>
 struct TilesOf<SumForm<Fuse::gelu_b>> {
   using type = TileList<Tile<16, false>, Tile<48, false>, Tile<96, false>, Tile<128, false>, Tile<96, true>,
-                        Tile<128, true>, Tile<192, true>, Tile<256, true>>;
+                        Tile<128, true>, Tile<256, true>>;
 };
 
 template <class... Tiles>

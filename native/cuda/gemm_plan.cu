@@ -17,6 +17,7 @@ constexpr double kLatency = 900;                           // of a copy; some ar
 constexpr double kConvert = 0.06;                          // of an element
 constexpr double kBubble = 100;  // of a step, where no other block covers its barrier
 constexpr double kLaunch = 2500;
+constexpr double kPassRate = 3800;  // of memory, by a kernel that does nothing else
 constexpr double kOwnCopies = 1.4;  // what this leaves out of a kernel whose warps multiply and copy
 constexpr int64_t kLeastSteps = 8;  // of a piece of k
 
@@ -79,10 +80,16 @@ bool estimate(const Cut& cut, const TileKind& kind, const DeviceKind& device, Pl
 
 // The same of gemm_bf16_bulk.cuh, whose blocks are alone on a multiprocessor.
 constexpr double kBulkRate = 5650, kBulkWideRate = 5500;  // the latter for tiles of more than 128 columns
-constexpr double kBulkL2 = 8700;                          // of the whole device
+constexpr double kBulkL2 = 9200;                          // of the whole device
+constexpr double kBulkThroughL2 = 0.3;                    // of the time that memory takes, L2 is busy with it
 constexpr double kBulkTile = 500, kBulkStoreRate = 50;    // between the products of two tiles
-constexpr double kBulkStart = 3000;                       // until the first product
+constexpr double kBulkStart = 2000;                       // until the first product
 constexpr double kPartial = 1600;                         // bytes of pieces, written and added
+constexpr double kBulkOverlap = 0.1;  // what is hidden behind the other still costs so much
+
+// With one column of tiles and so few steps, a tile is stored as long as it is multiplied: blocks that share a
+// multiprocessor hide that better.
+constexpr int64_t kFewSteps = 3;
 
 /// False if a pair of tiles would be half empty for sure.
 bool estimate_bulk(const Cut& cut, const TileKind& kind, const DeviceKind& device, Plan& plan) {
@@ -106,11 +113,13 @@ bool estimate_bulk(const Cut& cut, const TileKind& kind, const DeviceKind& devic
                       (static_cast<double>(kTileRows) / static_cast<double>(across) +
                        static_cast<double>(kind.width) / static_cast<double>(tall));
   const double store = kBulkTile + kTileRows * kind.width / kBulkStoreRate;
-  const double busy = static_cast<double>(each) * (std::max(multiply, fill) + store) + kBulkStart;
   const double moved = ((m + n) * k * 2 + c * cut.out_bytes) / kDram;
+  const double rounds = static_cast<double>(each);
+  const double busy =
+      std::max(rounds * multiply, rounds * fill + kBulkThroughL2 * moved) + rounds * store + kBulkStart;
   const double after =
       plan.pieces > 1 ? kLaunch + static_cast<double>(plan.pieces) * c * sizeof(float) / kPartial : 0;
-  plan.time = std::max(busy, moved) + 0.2 * std::min(busy, moved) + after;
+  plan.time = std::max(busy, moved) + kBulkOverlap * std::min(busy, moved) + after;
   return true;
 }
 
@@ -121,6 +130,7 @@ Plan make_plan(const Cut& cut, const TileKind* kinds, int count, const DeviceKin
   for (int tile = 0; tile < count; tile++) {
     const TileKind& kind = kinds[tile];
     if ((kind.warpgroup && !device.warpgroup) || (kind.bulk && !cut.bulk)) continue;
+    if (kind.bulk && cut.n <= kind.width && cut.k <= kFewSteps * kDepth) continue;
     const int64_t tiles = ceil_div(cut.m, kTileRows) * ceil_div(cut.n, kind.width) * cut.batches;
     const int64_t steps = std::max<int64_t>(ceil_div(cut.k, kDepth), 1);
     for (int rounds = 0; rounds <= (cut.may_split ? 4 : 0); rounds++) {
@@ -145,6 +155,8 @@ Plan make_plan(const Cut& cut, const TileKind* kinds, int count, const DeviceKin
   }
   return best;
 }
+
+double pass_time(int64_t bytes) { return kLaunch + static_cast<double>(bytes) / kPassRate; }
 
 int64_t walkers_of(int64_t row_tiles, int64_t panels, int64_t slots) {
   int64_t best = 1, best_time = 0;

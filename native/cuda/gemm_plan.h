@@ -45,6 +45,9 @@ struct Plan {
 /// The best of the kinds by estimated time.
 Plan make_plan(const Cut& cut, const TileKind* kinds, int count, const DeviceKind& device);
 
+/// Estimated time, as that of plans, of a pass over memory that moves so many bytes.
+double pass_time(int64_t bytes);
+
 /// Blocks that share the row tiles of a panel, so that about `slots` blocks have equally much to do.
 int64_t walkers_of(int64_t row_tiles, int64_t panels, int64_t slots);
 
