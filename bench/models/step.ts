@@ -2,6 +2,7 @@
  * One model in a process of its own, so that its memory is its own: `node dist/bench/models/step.js NAME THREADS` prints the rows of
  * its training step and of its forward pass as JSON.
  */
+import { existsSync, readFileSync } from "node:fs";
 import { AdamW, createQuadMamba, noGrad, scope, setThreads, tensor } from "../../lib/index.js";
 import { addon } from "../../lib/native/addon.js";
 import { TrainStep } from "../../lib/train/step.js";
@@ -11,6 +12,7 @@ import { MODELS, type ModelCase } from "./models.js";
 
 /** Steps over which JavaScript's share is measured. */
 const STEPS = 5;
+const STATUS = "/proc/self/status";
 
 /** Share of the time of `run` outside of kernels. The clock is read twice per kernel, so the timed rows go without. */
 function javascriptShare(run: () => void): number {
@@ -30,10 +32,16 @@ function javascriptShare(run: () => void): number {
   }
 }
 
+/** Of this process alone: what getrusage counts on Linux begins with the parent's memory, from before the program was loaded. */
+function peakResidentBytes(): number {
+  const [, kib] = (existsSync(STATUS) && /^VmHWM:\s+(\d+) kB/m.exec(readFileSync(STATUS, "utf8"))) || [];
+  return 1024 * (kib === undefined ? process.resourceUsage().maxRSS : Number(kib));
+}
+
 async function rowOf(timed: Case, images: number): Promise<Row> {
   const row = await time(timed);
   const share = javascriptShare(() => scope(() => void timed.run()));
-  return { ...row, images, residentBytes: process.resourceUsage().maxRSS * 1024, javascriptShare: share };
+  return { ...row, images, residentBytes: peakResidentBytes(), javascriptShare: share };
 }
 
 /** The forward pass comes first: the process's peak counts all that came before. */
