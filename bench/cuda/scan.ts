@@ -7,21 +7,14 @@ import {
   selectiveScan,
   type SelectiveScanOptions,
   Tensor,
-  tensor,
 } from "../../lib/index.js";
+import { dropGradients } from "../helpers/gradients.js";
+import { readingOrders, type ScanShape } from "../helpers/scan.js";
 import { measure, type Row } from "./measure.js";
 
-interface ScanShape {
-  name: string;
-  batch: number;
-  groups: number;
-  /** Channels of a group. */
-  channels: number;
-  length: number;
-  states: number;
-}
+type NamedShape = ScanShape & { name: string };
 
-const SHAPES: readonly ScanShape[] = [
+const SHAPES: readonly NamedShape[] = [
   { name: "stage 1 small", batch: 128, groups: 2, channels: 192, length: 3136, states: 1 },
   { name: "stage 2 small", batch: 128, groups: 2, channels: 384, length: 784, states: 1 },
   { name: "stage 3 small", batch: 128, groups: 4, channels: 768, length: 196, states: 1 },
@@ -41,7 +34,7 @@ export function scanRows(): Row[] {
 }
 
 /** @param model as the model calls it: u shared by the groups, read through an order, results summed on their tokens */
-function scanCase(shape: ScanShape, dtype: DType, model: boolean): Row[] {
+function scanCase(shape: NamedShape, dtype: DType, model: boolean): Row[] {
   const { name, batch, groups, channels, length, states } = shape;
   const all = groups * channels;
   const uChannels = model ? channels : all;
@@ -59,7 +52,7 @@ function scanCase(shape: ScanShape, dtype: DType, model: boolean): Row[] {
     deltaBias: randn([all], { device: "cuda" }).keep(),
     deltaSoftplus: true,
     merge: model,
-    order: model ? orders(batch, groups, length) : null,
+    order: model ? readingOrders(shape, "cuda").keep() : null,
   };
   const { u, delta, A, B, C } = inputs;
   const width = dtype === "bfloat16" ? 2 : 4;
@@ -71,7 +64,8 @@ function scanCase(shape: ScanShape, dtype: DType, model: boolean): Row[] {
       bytes: data * (uChannels + all + uChannels + bc),
     }),
   ];
-  for (const t of [u, delta, A, B, C, options.D, options.deltaBias]) (t as Tensor).requiresGrad = true;
+  const leaves = [u, delta, A, B, C, options.D, options.deltaBias] as Tensor[];
+  for (const t of leaves) t.requiresGrad = true;
   const y = selectiveScan(u, delta, A, B, C, options);
   const dy = random([...y.shape]);
   rows.push(
@@ -80,10 +74,7 @@ function scanCase(shape: ScanShape, dtype: DType, model: boolean): Row[] {
       `backward ${what}`,
       () => {
         y.backward(dy, { retainGraph: true });
-        for (const t of [u, delta, A, B, C, options.D, options.deltaBias]) {
-          (t as Tensor).grad?.dispose();
-          (t as Tensor).grad = null;
-        }
+        dropGradients(...leaves);
       },
       { bytes: data * (3 * uChannels + 2 * all + 2 * bc) },
     ),
@@ -91,12 +82,4 @@ function scanCase(shape: ScanShape, dtype: DType, model: boolean): Row[] {
   for (const t of [...Object.values(inputs), options.D, options.deltaBias, options.order, y, dy])
     if (t instanceof Tensor) t.dispose();
   return rows;
-}
-
-/** Forward and reversed reading by turns, the same for all samples. */
-function orders(batch: number, groups: number, length: number): Tensor {
-  const line = Int32Array.from({ length }, (_, k) => k);
-  const flat = new Int32Array(batch * groups * length);
-  for (let k = 0; k < batch * groups; k++) flat.set(k % 2 === 0 ? line : line.toReversed(), k * length);
-  return tensor(flat, [batch, groups, length], { device: "cuda" }).keep();
 }

@@ -60,11 +60,3 @@ export class Inputs {
     for (const t of this.#made) t.dispose();
   }
 }
-
-/** Frees gradients that a timed backward has left. */
-export function dropGradients(...tensors: readonly Tensor[]): void {
-  for (const t of tensors) {
-    t.grad?.dispose();
-    t.grad = null;
-  }
-}

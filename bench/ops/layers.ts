@@ -10,7 +10,8 @@ import {
   noGrad,
   tensor,
 } from "../../lib/index.js";
-import { type Cases, dropGradients, Inputs } from "../helpers/case.js";
+import { type Cases, Inputs } from "../helpers/case.js";
+import { dropGradients } from "../helpers/gradients.js";
 
 const BATCH = 8;
 /** Side of the input, channels in and out. */

@@ -1,15 +1,8 @@
 /** The fused selective scan: forward, backward and both, alone and as the model calls it. */
-import { noGrad, selectiveScan, type SelectiveScanOptions, type Tensor, tensor } from "../../lib/index.js";
-import { type Cases, dropGradients, Inputs } from "../helpers/case.js";
-
-interface ScanShape {
-  batch: number;
-  groups: number;
-  /** Channels of a group. */
-  channels: number;
-  length: number;
-  states: number;
-}
+import { noGrad, selectiveScan, type SelectiveScanOptions, type Tensor } from "../../lib/index.js";
+import { type Cases, Inputs } from "../helpers/case.js";
+import { dropGradients } from "../helpers/gradients.js";
+import { readingOrders, type ScanShape } from "../helpers/scan.js";
 
 const SHAPES: readonly ScanShape[] = [
   { batch: 8, groups: 2, channels: 48, length: 3136, states: 1 },
@@ -25,7 +18,8 @@ export function* scan(): Cases {
 }
 
 /** @param model as the model calls it: u shared by the groups, read through an order, results summed on their tokens */
-function* scanCase({ batch, groups, channels, length, states }: ScanShape, model: boolean): Cases {
+function* scanCase(shape: ScanShape, model: boolean): Cases {
+  const { batch, groups, channels, length, states } = shape;
   const inputs = new Inputs();
   const all = groups * channels;
   const shared = model ? channels : all;
@@ -39,7 +33,7 @@ function* scanCase({ batch, groups, channels, length, states }: ScanShape, model
     deltaBias,
     deltaSoftplus: true,
     merge: model,
-    order: model ? inputs.keep(() => orders(batch, groups, length)) : null,
+    order: model ? inputs.keep(() => readingOrders(shape, "cpu")) : null,
   };
   const bc = 2 * groups * states;
   const data = 4 * batch * length;
@@ -68,12 +62,4 @@ function* scanCase({ batch, groups, channels, length, states }: ScanShape, model
     dropGradients(...leaves);
   });
   inputs.dispose();
-}
-
-/** Forward and reversed reading by turns, the same for all samples. */
-function orders(batch: number, groups: number, length: number): Tensor {
-  const line = Int32Array.from({ length }, (_, k) => k);
-  const flat = new Int32Array(batch * groups * length);
-  for (let k = 0; k < batch * groups; k++) flat.set(k % 2 === 0 ? line : line.toReversed(), k * length);
-  return tensor(flat, [batch, groups, length]);
 }

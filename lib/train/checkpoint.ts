@@ -18,7 +18,7 @@ const STATE = z.strictObject({
   epochLoss: z.number(),
   epochCorrect: count,
   bestAccuracy: z.number(),
-  bestEmaAccuracy: z.number(),
+  bestEmaAccuracy: z.number().default(0), // checkpoints from before the average have none
 });
 const PREPARE = z.strictObject({ size: count.min(8), mean: z.number(), std: z.number().positive() });
 const IMAGE = z.strictObject({ height: count.min(1), width: count.min(1) });
