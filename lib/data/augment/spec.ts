@@ -1,0 +1,37 @@
+import { z } from "zod";
+
+const share = z.number().min(0).max(1);
+
+/**
+ * Random changes to training images, as in timm's recipe. All are off by default. In this order: crop, flip, RandAugment or colour
+ * jitter (RandAugment wins), erasing; then mixing over the batch.
+ */
+export const augmentSchema = z.strictObject({
+  /** Cut out a random part (share of the area, aspect ratio) and resize it to the image size. */
+  resizedCrop: z
+    .strictObject({
+      scale: z.tuple([share, share]).default([0.08, 1]),
+      ratio: z.tuple([z.number().positive(), z.number().positive()]).default([3 / 4, 4 / 3]),
+      interpolation: z.enum(["bilinear", "bicubic", "random"]).default("bicubic"),
+    })
+    .optional(),
+  /** Move by up to this many pixels in each direction, filled with black: a random crop of the padded image, for small ones. */
+  shift: z.number().int().min(0).default(0),
+  /** Probability of a mirrored image, left to right. */
+  flip: share.default(0),
+  /** Such as rand-m9-mstd0.5-inc1: operations and magnitudes drawn per image. */
+  randAugment: z.string().optional(),
+  /** Brightness, contrast and saturation change by factors of up to 1 +- this. */
+  colorJitter: z.number().min(0).default(0),
+  /** Probability of filling a random rectangle with noise (pixel), one colour of noise (rand) or black (const). */
+  erase: share.default(0),
+  eraseMode: z.enum(["pixel", "rand", "const"]).default("pixel"),
+  /** Beta parameters of mixing two images by weight (mixup) and by a pasted rectangle (cutmix); 0 for none. */
+  mixup: z.number().min(0).default(0),
+  cutmix: z.number().min(0).default(0),
+  /** Probability that a batch is mixed, and, with both kinds on, that it is by cutmix. */
+  mixProbability: share.default(1),
+  mixSwitch: share.default(0.5),
+});
+
+export type AugmentSpec = z.output<typeof augmentSchema>;
