@@ -15,6 +15,7 @@ export {
   type ForwardOptions,
   QuadMamba,
 } from "./models/quadmamba/model.js";
+export type { PartitionSeen } from "./models/quadmamba/quad_scan.js";
 export type { CudaInfo, OpCost } from "./native/addon.js";
 export { cudaAvailable, cudaInfo } from "./native/cuda.js";
 export * as nn from "./nn/index.js";

@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import {
+  adaptiveAvgPool2d,
   createQuadMamba,
   crossEntropy,
   loadSafetensors,
@@ -85,9 +86,19 @@ for (const name of FILES) {
           .sort(([a], [b]) => (a < b ? -1 : 1));
         const images = tensors.get("input")!.cast(dtype).permute([0, 2, 3, 1]).to(device);
         images.requiresGrad = true;
+        const watched: string[] = [];
+        const unwatch = model.watchPartitions(({ stage, block, scores, choice }) => {
+          const key = `quad.${stage - 1}.${block}`;
+          watched.push(key);
+          assert.equal(choice.toArray(), tensors.get(`${key}.choice`)!.toArray());
+          const pooled = adaptiveAvgPool2d(scores, 2).reshape([-1, 4]).cast("float32");
+          assert.ok(relative(pooled, tensors.get(`${key}.logits`)!) < LOGITS, `${key}: scores`);
+        });
         const logits = model.forward(images, {
           partitionNoise: noise.map(([, t]) => t.to(device)),
         });
+        unwatch();
+        assert.equal(watched, ["quad.0.0", "quad.0.1", "quad.1.0", "quad.1.1"]);
         const loss = crossEntropy(logits, tensors.get("target")!.to(device));
         loss.backward();
 

@@ -3,12 +3,12 @@ import { cast, gelu, layerNorm, mean } from "../../ops/index.js";
 import { countMacs } from "../../ops/profile.js";
 import { scope } from "../../tensor/scope.js";
 import { requireTensor, type Tensor } from "../../tensor/tensor.js";
-import { requireOptions } from "../../util/check.js";
+import { requireFunction, requireOptions } from "../../util/check.js";
 import { ArgumentError, ConfigError, ShapeError, show } from "../../util/errors.js";
 import { Block } from "./block.js";
 import { type QuadMambaConfig, resolveConfig, stageDims, type Variant } from "./config.js";
 import { dense } from "./initial.js";
-import { QuadScan } from "./quad_scan.js";
+import { type PartitionSeen, QuadScan } from "./quad_scan.js";
 import { CrossScan } from "./ss2d.js";
 
 const MIN_SIZE = 8;
@@ -125,6 +125,19 @@ export class QuadMamba extends Module {
     });
   }
 
+  /**
+   * Shows what the quad blocks choose: `watch` is called once for each quad block and forward, in order. Not within a recorded
+   * graph, whose replays call nothing; a block that is computed again in backward (`checkpoint`) is shown again.
+   * @returns a function that ends the watching
+   */
+  watchPartitions(watch: (seen: PartitionSeen) => void): () => void {
+    requireFunction("watchPartitions", "watch", watch);
+    const ends = this.quadBlocks.map(({ op }) => (op as QuadScan).watch(watch));
+    return () => {
+      for (const end of ends) end();
+    };
+  }
+
   #run(
     op: string,
     images: Tensor,
@@ -234,7 +247,7 @@ function makeBlock(
     convBias,
   };
   const op = config.quadStages.includes(stage)
-    ? new QuadScan({ ...scan, semantics, blockInStage, blockInModel })
+    ? new QuadScan({ ...scan, semantics, stage, blockInStage, blockInModel })
     : new CrossScan(scan);
   return new Block(op, { channels, mlpRatio, dropPath, postNorm });
 }

@@ -15,6 +15,7 @@ import {
 } from "../../ops/index.js";
 import { countMacs } from "../../ops/profile.js";
 import { parameterDType } from "../../tensor/dtype.js";
+import { scope } from "../../tensor/scope.js";
 import type { Tensor } from "../../tensor/tensor.js";
 import type { Semantics } from "./config.js";
 import { inverse, paddedSize, QUADRANTS, quadOrders, quadPartition, windowShift } from "./partition.js";
@@ -24,8 +25,28 @@ import { TableCache } from "./tables.js";
 
 export interface QuadScanOptions extends SS2DOptions {
   semantics: Semantics;
+  /** 1 to 4. */
+  stage: number;
   blockInStage: number;
   blockInModel: number;
+}
+
+/** What one quad block made of a batch in one forward. The tensors live during the call that shows them. */
+export interface PartitionSeen {
+  /** 1 to 4. */
+  stage: number;
+  /** In its stage, from 0. */
+  block: number;
+  /** Of the map, padded to halve twice. */
+  height: number;
+  width: number;
+  /** By how many rows and columns the map was turned before it was partitioned. */
+  shift: [number, number];
+  semantics: Semantics;
+  /** What the block averages over quadrants, [batch, height, width, 1]: in 'paper' semantics shifted with the map. */
+  scores: Tensor;
+  /** The quadrant that is read finely, int64 [batch]: of the shifted map, 0 top left, 1 top right, 2 bottom left, 3 bottom right. */
+  choice: Tensor;
 }
 
 /**
@@ -36,11 +57,21 @@ export class QuadScan extends SS2D {
   score_predictor: ScorePredictor;
   readonly #options: QuadScanOptions;
   readonly #tables = new TableCache((height, width) => this.#makeTables(height, width));
+  readonly #watchers = new Set<(seen: PartitionSeen) => void>();
 
   constructor(options: QuadScanOptions) {
     super(2, options);
     this.score_predictor = new ScorePredictor(options.innerChannels, options.semantics);
     this.#options = options;
+  }
+
+  /** Calls `watch` at every forward, until the returned function is called. */
+  watch(watch: (seen: PartitionSeen) => void): () => void {
+    const watcher = (seen: PartitionSeen): void => watch(seen);
+    this.#watchers.add(watcher);
+    return () => {
+      this.#watchers.delete(watcher);
+    };
   }
 
   protected core(x: Tensor, noise?: Tensor): Tensor {
@@ -69,13 +100,26 @@ export class QuadScan extends SS2D {
   #choose(x: Tensor, noise?: Tensor): Tensor {
     const { semantics, blockInStage, blockInModel } = this.#options;
     const [batch, height, width] = x.shape;
-    const scores = this.score_predictor.forward(x, windowShift(blockInStage, blockInModel, height));
+    const shift = windowShift(blockInStage, blockInModel, height);
+    const scores = this.score_predictor.forward(x, shift);
     const logits = reshape(adaptiveAvgPool2d(scores, 2), [batch, QUADRANTS]);
     countMacs(2 * batch * height * width); // pooling, and the mask over tokens
     const drawn = this.training || semantics === "released";
     const given = noise && cast(noise, logits.dtype);
     const choice = gumbelSoftmax(logits, { hard: true, noise: given ?? (drawn ? undefined : null) });
+    this.#show(scores, choice, shift);
     return cast(choice, parameterDType(x.dtype));
+  }
+
+  #show(scores: Tensor, choice: Tensor, shift: [number, number]): void {
+    if (this.#watchers.size === 0) return;
+    const { stage, blockInStage: block, semantics } = this.#options;
+    const [, height, width] = scores.shape;
+    scope(() => {
+      const seen = { stage, block, height, width, shift, semantics, scores: scores.detach() };
+      const quadrants = argmax(choice, 1);
+      for (const watch of this.#watchers) watch({ ...seen, choice: quadrants });
+    });
   }
 
   /** 'paper': fine and coarse places are a permutation, so the scan reads the tokens where they lie. */
