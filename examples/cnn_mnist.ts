@@ -2,7 +2,7 @@
  * A small convolutional network on MNIST, written by hand: model, batches and loop, nothing hidden. One epoch, about 98 %.
  * Run: node dist/examples/cnn_mnist.js
  */
-import { batchOf, epochOrder, loadDataset, measureNormalisation } from "../lib/data/index.js";
+import { batchOf, epochOrder, loadDataset, preparationFor } from "../lib/data/index.js";
 import { AdamW, crossEntropy, manualSeed, nn, noGrad, relu, scope, type Tensor } from "../lib/index.js";
 
 class Net extends nn.Module {
@@ -18,8 +18,8 @@ class Net extends nn.Module {
 }
 
 manualSeed(0);
-const { train, test } = loadDataset("mnist");
-const prepare = { size: 28, ...measureNormalisation(train) };
+const { train, test } = await loadDataset("mnist");
+const prepare = preparationFor(train, { size: 28 });
 const net = new Net();
 const optimizer = new AdamW(net.parameters(), { lr: 2e-3 });
 

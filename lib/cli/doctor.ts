@@ -14,7 +14,7 @@ export function addDoctor(program: Command): void {
   program
     .command("doctor")
     .description("what was found on this machine, what is used, and why")
-    .action(() => {
+    .action(async () => {
       const { platform, cpu, cores, threads } = environment();
       const say = (what: string, text: string) => console.log(`${what.padEnd(18)} ${text}`);
       say("quadmamba", `${packageVersion()}, Node ${process.versions.node}, ${platform}`);
@@ -34,7 +34,7 @@ export function addDoctor(program: Command): void {
       say("device cpu", `works: ${selfTest("cpu")}`);
       say("device cuda", cudaStatus());
       say("images", `sharp ${sharp.versions.sharp}, libvips ${sharp.versions.vips}`);
-      for (const name of ["mnist", "fashion-mnist"]) say(`data ${name}`, dataStatus(name));
+      for (const name of ["mnist", "fashion-mnist"]) say(`data ${name}`, await dataStatus(name));
     });
 }
 
@@ -66,9 +66,9 @@ function selfTest(device: Device): string {
   return `[[1, 2], [3, 4]] x [[5, 6], [7, 8]] = ${JSON.stringify(product)}`;
 }
 
-function dataStatus(name: string): string {
+async function dataStatus(name: string): Promise<string> {
   try {
-    const { train, test } = loadDataset(name);
+    const { train, test } = await loadDataset(name);
     return `found, ${train.count} + ${test.count} images`;
   } catch (error) {
     if (error instanceof QuadMambaError) return error.message;

@@ -29,7 +29,7 @@ export function addEval(program: Command): void {
       const placement = requirePlacement("eval", { device: "cpu", precision: "fp32", ...options });
       if (options.threads) setThreads(options.threads);
       const checkpoint = loadCheckpoint(path);
-      const data = loadDataset(options.data ?? checkpoint.config.data);
+      const data = await loadDataset(options.data ?? checkpoint.config.data);
       if (
         data.classes.length !== checkpoint.model.numClasses ||
         data.test.channels !== checkpoint.model.inChannels

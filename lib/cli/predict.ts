@@ -1,19 +1,15 @@
 import type { Command } from "commander";
-import sharp from "sharp";
 import { noGrad } from "../autograd/mode.js";
-import { batchOf } from "../data/index.js";
+import { prepareFile, toDevice } from "../data/index.js";
 import { softmax } from "../ops/index.js";
 import { scope } from "../tensor/scope.js";
-import { type Checkpoint, disposeCheckpoint } from "../train/checkpoint.js";
+import { disposeCheckpoint } from "../train/checkpoint.js";
 import { percent } from "../train/console_report.js";
 import { rank } from "../train/evaluate.js";
 import { loadCheckpoint, modelOf, type Weights } from "../train/index.js";
 import { inPrecision, type Placement, requirePlacement } from "../train/placement.js";
 import { FileError } from "../util/errors.js";
 import { placementOptions, weightsOption, wholeNumber } from "./options.js";
-
-/** Decoding more would take gigabytes: the limit that Pillow warns at. */
-const MAX_PIXELS = 89_478_485;
 
 interface PredictOptions extends Partial<Placement> {
   top: number;
@@ -41,17 +37,11 @@ export function addPredict(program: Command): void {
       const model = modelOf(checkpoint, options.weights).to(device).eval();
       for (const file of images) {
         try {
-          const pixels = await decode(file, checkpoint, options.invert ?? false);
-          const data = {
-            images: pixels,
-            labels: new Uint8Array(1),
-            count: 1,
-            ...checkpoint.image,
-            channels: checkpoint.model.inChannels,
-          };
+          const trained = { ...checkpoint, channels: checkpoint.model.inChannels };
+          const batch = await prepareFile(file, trained, options.invert);
           const probabilities = scope(() =>
             noGrad(() => {
-              const { images } = batchOf(data, [0], checkpoint.prepare, undefined, device);
+              const { images } = toDevice(batch, device);
               return softmax(model.forward(inPrecision(images, precision))).toTypedArray();
             }),
           );
@@ -68,34 +58,4 @@ export function addPredict(program: Command): void {
       model.dispose();
       disposeCheckpoint(checkpoint);
     });
-}
-
-/** An image as bytes of the size of the training data, fitted whole, on black; what follows is as in evaluation. */
-async function decode(
-  file: string,
-  { image: { height, width }, model }: Checkpoint,
-  invert: boolean,
-): Promise<Uint8Array> {
-  try {
-    let image = sharp(file, { limitInputPixels: MAX_PIXELS })
-      .rotate()
-      .flatten({ background: invert ? "white" : "black" });
-    image = model.inChannels === 1 ? image.greyscale() : image.toColourspace("srgb");
-    if (invert) image = image.negate({ alpha: false });
-    const frame = { width, height, fit: "contain", background: "black" } as const;
-    const { data, info } = await sharp(await image.png().toBuffer())
-      .resize(frame)
-      .raw()
-      .toBuffer({ resolveWithObject: true });
-    const pixels = new Uint8Array(height * width * model.inChannels);
-    for (let k = 0; k < height * width; k++)
-      for (let c = 0; c < model.inChannels; c++)
-        pixels[k * model.inChannels + c] = data[k * info.channels + Math.min(c, info.channels - 1)];
-    return pixels;
-  } catch (error) {
-    throw new FileError(
-      "predict",
-      `${file} could not be decoded: ${(error as Error).message.split("\n")[0]}`,
-    );
-  }
 }

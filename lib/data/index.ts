@@ -1,14 +1,16 @@
+export { type Augmentation, type Batch, batchData, batchOf, epochOrder, range, toDevice } from "./batch.js";
+export { DATASET_NAMES, loadDataset } from "./dataset.js";
+export { decodeFile, MAX_PIXELS } from "./decode.js";
+export type { Image } from "./image.js";
+export { prepareFile } from "./prepare_file.js";
+export type { DataSource, FileSet, ImageSet, MemorySet } from "./image_set.js";
+export { type BatchData, Loader, type LoaderOptions, type TrainingBatch } from "./loader.js";
 export {
-  type Augmentation,
-  type Batch,
-  type BatchData,
-  batchData,
-  batchOf,
-  epochOrder,
+  fitImage,
+  imageSize,
   measureNormalisation,
   type Normalisation,
   type Preparation,
-  range,
-  toDevice,
-} from "./batch.js";
-export { type DataSource, type ImageDataset, loadDataset } from "./dataset.js";
+  preparationFor,
+  preparationSchema,
+} from "./preparation.js";

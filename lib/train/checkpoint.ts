@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import { z } from "zod";
-import type { Preparation } from "../data/index.js";
+import { type Preparation, preparationSchema } from "../data/index.js";
 import { loadSafetensors, saveSafetensors } from "../io/safetensors.js";
 import { type QuadMambaConfig, resolveConfig } from "../models/quadmamba/config.js";
 import { createQuadMamba, type QuadMamba } from "../models/quadmamba/model.js";
@@ -20,7 +20,6 @@ const STATE = z.strictObject({
   bestAccuracy: z.number(),
   bestEmaAccuracy: z.number().default(0), // checkpoints from before the average have none
 });
-const PREPARE = z.strictObject({ size: count.min(8), mean: z.number(), std: z.number().positive() });
 const IMAGE = z.strictObject({ height: count.min(1), width: count.min(1) });
 const CLASSES = z.array(z.string()).min(1);
 
@@ -127,7 +126,7 @@ export function loadCheckpoint(path: string): Checkpoint {
     return {
       config: field("config", resolveTrainConfig),
       model: field("model", (value) => resolveConfig(value as QuadMambaConfig)),
-      prepare: field("prepare", (value) => PREPARE.parse(value)),
+      prepare: field("prepare", (value) => preparationSchema.parse(value)),
       image: field("image", (value) => IMAGE.parse(value)),
       classes: field("classes", (value) => CLASSES.parse(value)),
       state: field("state", (value) => STATE.parse(value)),

@@ -1,6 +1,7 @@
 import { cpus } from "node:os";
 import { clearLine, cursorTo } from "node:readline";
 import { styleText } from "node:util";
+import type { ImageSet } from "../data/index.js";
 import { addonInfo } from "../native/addon.js";
 import { cudaInfo } from "../native/cuda.js";
 import { getThreads } from "../tensor/memory.js";
@@ -59,7 +60,7 @@ export function consoleReport(out: NodeJS.WriteStream = process.stdout): TrainOb
       const { train, test } = data;
       print(deviceLine(config));
       print(
-        `data     ${data.name}: ${train.count} training and ${test.count} test images of ${train.height} x ${train.width} x ${train.channels}, ${data.classes.length} classes, on ${config.imageSize} x ${config.imageSize}`,
+        `data     ${data.name}: ${train.count} training and ${test.count} test images ${sizeOf(train)}, ${data.classes.length} classes, on ${config.imageSize} x ${config.imageSize}`,
       );
       print(
         `run      ${config.epochs} epochs, batches of ${config.batchSize}, ${steps} steps, lr ${config.lr}, seed ${config.seed}${resumedAt > 0 ? `, resumed at step ${resumedAt}` : ""}`,
@@ -100,4 +101,8 @@ function progress(at: StepReport): string {
     `epoch ${at.epoch + 1} [${bar}] ${at.position}/${at.stepsPerEpoch}  ${Math.round(at.imagesPerSecond)} images/s  ` +
     `loss ${at.loss.toFixed(4)}  accuracy ${percent(at.accuracy)}  ETA ${clock(eta)}`
   );
+}
+
+function sizeOf(set: ImageSet): string {
+  return set.kind === "files" ? "in files" : `of ${set.height} x ${set.width} x ${set.channels}`;
 }

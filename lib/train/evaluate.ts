@@ -1,5 +1,5 @@
 import { noGrad } from "../autograd/mode.js";
-import { batchOf, type ImageDataset, type Preparation, range } from "../data/index.js";
+import { batchOf, type ImageSet, type Preparation, range } from "../data/index.js";
 import type { QuadMamba } from "../models/quadmamba/model.js";
 import { crossEntropy } from "../ops/index.js";
 import { defaultGenerator } from "../tensor/random.js";
@@ -20,7 +20,7 @@ export interface Evaluation {
 /** Runs the model, which is on the device, over a data set, with everything random off. Leaves the model in training mode if it was. */
 export async function evaluate(
   model: QuadMamba,
-  data: ImageDataset,
+  data: ImageSet,
   prepare: Preparation,
   { evalBatchSize: batchSize, device, precision }: Placement & { evalBatchSize: number },
   onBatch: (done: number) => void = () => {},

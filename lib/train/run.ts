@@ -1,4 +1,11 @@
-import { type BatchData, batchData, type DataSource, epochOrder, type Preparation } from "../data/index.js";
+import {
+  type BatchData,
+  batchData,
+  type DataSource,
+  epochOrder,
+  imageSize,
+  type Preparation,
+} from "../data/index.js";
 import { cosineLr, Ema } from "../optim/index.js";
 import { setThreads } from "../tensor/memory.js";
 import { defaultGenerator } from "../tensor/random.js";
@@ -251,8 +258,7 @@ export class Run {
 
   #write(path: string, observer: TrainObserver): void {
     const { config, prepare, state, data, folder } = this;
-    const { height, width } = data.train;
-    const facts = { config, prepare, image: { height, width }, classes: data.classes, state };
+    const facts = { config, prepare, image: imageSize(data.train, prepare), classes: data.classes, state };
     saveCheckpoint(path, this.trained, facts);
     if (path === folder.last) this.#savedStep = state.step;
     observer.saved?.(path);

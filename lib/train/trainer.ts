@@ -1,6 +1,13 @@
 import { statSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { type DataSource, loadDataset, measureNormalisation, type Normalisation } from "../data/index.js";
+import {
+  type DataSource,
+  imageSize,
+  loadDataset,
+  measureNormalisation,
+  type Normalisation,
+  preparationFor,
+} from "../data/index.js";
 import { resolveConfig } from "../models/quadmamba/config.js";
 import { createQuadMamba, type QuadMamba } from "../models/quadmamba/model.js";
 import { AdamW } from "../optim/index.js";
@@ -39,9 +46,9 @@ export interface TrainRequest {
  */
 export async function train(options: TrainOptions, request: TrainRequest = {}): Promise<TrainResult> {
   requireOptions("train", request, ["out", "resume", "signal", "observer"]);
-  const run = request.resume
+  const run = await (request.resume
     ? resumeRun(request.resume, request.out)
-    : startRun(resolveTrainConfig(options), request.out);
+    : startRun(resolveTrainConfig(options), request.out));
   try {
     return await run.finish(request.signal, request.observer ?? {});
   } finally {
@@ -49,12 +56,9 @@ export async function train(options: TrainOptions, request: TrainRequest = {}): 
   }
 }
 
-function startRun(config: TrainConfig, out: string | undefined): Run {
-  const data = loadDataset(config.data);
-  const prepare = {
-    size: config.imageSize,
-    ...measureNormalisation(data.train),
-  };
+async function startRun(config: TrainConfig, out: string | undefined): Promise<Run> {
+  const data = await loadDataset(config.data);
+  const prepare = preparationFor(data.train, { size: config.imageSize });
   const given = typeof config.model === "string" ? { variant: config.model } : config.model;
   for (const key of ["numClasses", "inChannels"])
     if (key in given) throw new ConfigError("train", `model.${key} cannot be set: it follows from the data`);
@@ -83,7 +87,7 @@ function startRun(config: TrainConfig, out: string | undefined): Run {
   return new Run(config, data, prepare, trained, state, folder);
 }
 
-function resumeRun(path: string, out: string | undefined): Run {
+async function resumeRun(path: string, out: string | undefined): Promise<Run> {
   if (out !== undefined)
     throw new ConfigError(
       "train",
@@ -93,7 +97,7 @@ function resumeRun(path: string, out: string | undefined): Run {
   const checkpoint = loadCheckpoint(isFolder ? join(path, "last.safetensors") : path);
   try {
     const { config, prepare, state } = checkpoint;
-    const data = loadDataset(config.data);
+    const data = await loadDataset(config.data);
     checkUnchanged(path, checkpoint, data);
     const folder = RunFolder.resume(isFolder ? path : dirname(path), state.step);
     manualSeed(config.seed);
@@ -118,14 +122,14 @@ function checkUnchanged(
     `${height} x ${width} pixels of mean ${mean} and deviation ${std}, ${count} classes`;
   const [expected, got] = [
     facts(prepare, image, classes.length),
-    facts(measureNormalisation(train), train, names.length),
+    facts(measureNormalisation(train), imageSize(train, prepare), names.length),
   ];
   if (expected !== got)
     throw new FileError("train", `${path}: the data set has changed since`, expected, got);
 }
 
 function checkFit(config: TrainConfig, data: DataSource): void {
-  const { height, width } = data.train;
+  const { height, width } = imageSize(data.train, { size: config.imageSize });
   if (config.imageSize < Math.max(height, width))
     throw new ConfigError(
       "train",

@@ -37,6 +37,8 @@ export class AutogradError extends QuadMambaError {}
 export class NativeError extends QuadMambaError {}
 /** A file is missing, damaged or of another format. `op` is the reader, the message names the path. */
 export class FileError extends QuadMambaError {}
+/** Images cannot be loaded any more: a worker died, or too many files are damaged. */
+export class LoaderError extends QuadMambaError {}
 /** A configuration, flag or state dict does not fit. */
 export class ConfigError extends QuadMambaError {}
 /** A training run cannot go on. */
