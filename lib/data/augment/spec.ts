@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { parseRandAugment } from "./rand_augment_policy.js";
 
 const share = z.number().min(0).max(1);
 const range = (value: z.ZodNumber) =>
@@ -23,7 +24,16 @@ export const augmentSchema = z.strictObject({
   /** Probability of a mirrored image, left to right. */
   flip: share.default(0),
   /** Such as rand-m9-mstd0.5-inc1: operations and magnitudes drawn per image. */
-  randAugment: z.string().optional(),
+  randAugment: z
+    .string()
+    .superRefine((text, context) => {
+      try {
+        parseRandAugment(text);
+      } catch (error) {
+        context.addIssue({ code: "custom", message: (error as Error).message });
+      }
+    })
+    .optional(),
   /** Brightness, contrast and saturation change by factors of up to 1 +- this. */
   colorJitter: z.number().min(0).default(0),
   /** Probability of filling a random rectangle with noise (pixel), one colour of noise (rand) or the mean colour (const). */
