@@ -67,8 +67,12 @@ inline Bytes bytes(const Napi::CallbackInfo& info, size_t index, DType dtype) {
   if (!typed_array_fits(array.TypedArrayType(), dtype))
     throw Error(ErrorKind::dtype,
                 std::string("the typed array is of another type; expected one for ") + dtype_name(dtype));
-  uint8_t* base = static_cast<uint8_t*>(array.ArrayBuffer().Data());
-  return {base ? base + array.ByteOffset() : nullptr, array.ByteLength()};
+  // Not through array.ArrayBuffer(): that refuses a SharedArrayBuffer, on which loader threads leave their batches.
+  void* data = nullptr;
+  size_t length = 0;
+  if (napi_get_typedarray_info(info.Env(), array, nullptr, &length, &data, nullptr, nullptr) != napi_ok)
+    throw Error(ErrorKind::argument, "argument " + std::to_string(index) + " cannot be read");
+  return {static_cast<uint8_t*>(data), length * array.ElementSize()};
 }
 
 inline DType dtype(double value) {
