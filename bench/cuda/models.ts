@@ -34,17 +34,15 @@ function modelCase(variant: Variant, precision: Precision, profile: boolean): Ro
   pixels.set(noise);
   const batch = { pixels, shape: [BATCH, SIDE, SIDE, 3] as [number, number, number, number], labels };
   for (const record of [false, true]) {
-    const step = new TrainStep(
-      model,
-      optimizer,
-      { device: "cuda", precision },
-      {
-        clip: 5,
-        labelSmoothing: 0.1,
-        record,
-        warn: (message) => console.log(`  ${message}`),
-      },
-    );
+    const step = new TrainStep(model, optimizer, {
+      device: "cuda",
+      precision,
+      accumulate: 1,
+      clip: 5,
+      labelSmoothing: 0.1,
+      record,
+      warn: (message) => console.log(`  ${message}`),
+    });
     // as a training loop does it: the next batch is copied while the step runs
     const finish = () => {
       const read = step.start(batch);

@@ -59,12 +59,15 @@ async function rows({ variant, channels, size, batch, classes }: ModelCase): Pro
 
   model.train();
   const optimizer = new AdamW(model.parameters(), { lr: 1e-4, weightDecay: 0.05 });
-  const step = new TrainStep(
-    model,
-    optimizer,
-    { device: "cpu", precision: "fp32" },
-    { clip: 5, labelSmoothing: 0.1, record: false, warn: console.error },
-  );
+  const step = new TrainStep(model, optimizer, {
+    device: "cpu",
+    precision: "fp32",
+    accumulate: 1,
+    clip: 5,
+    labelSmoothing: 0.1,
+    record: false,
+    warn: console.error,
+  });
   const train = () => step.start({ pixels, shape, labels })();
   const training = await rowOf({ group: "models", name: `${name} training step`, run: train }, batch);
   return [evaluation, training];

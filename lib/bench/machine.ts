@@ -4,7 +4,7 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { packageRoot } from "../native/addon.js";
 import type { Device } from "../tensor/tensor.js";
-import { environment } from "../train/run_folder.js";
+import { environment } from "../train/environment.js";
 
 export function machine(device: Device): Record<string, unknown> {
   return { ...environment(device), commit: commit() };

@@ -7,7 +7,7 @@ import { matmul, tensor } from "../ops/index.js";
 import { memory } from "../tensor/memory.js";
 import { scope } from "../tensor/scope.js";
 import type { Device } from "../tensor/tensor.js";
-import { environment } from "../train/run_folder.js";
+import { environment } from "../train/environment.js";
 import { QuadMambaError } from "../util/errors.js";
 
 export function addDoctor(program: Command): void {

@@ -3,7 +3,7 @@ import { loadDataset } from "../data/index.js";
 import { setThreads } from "../tensor/memory.js";
 import { disposeCheckpoint } from "../train/checkpoint.js";
 import { deviceLine, percent } from "../train/console_report.js";
-import { evaluate, loadCheckpoint, modelOf, type Weights } from "../train/index.js";
+import { evaluate, loadCheckpoint, modelOf, TestImages, type Weights } from "../train/index.js";
 import { type Placement, requirePlacement } from "../train/placement.js";
 import { FileError } from "../util/errors.js";
 import { placementOptions, weightsOption, wholeNumber } from "./options.js";
@@ -42,10 +42,14 @@ export function addEval(program: Command): void {
         );
       const model = modelOf(checkpoint, options.weights).to(placement.device);
       console.log(deviceLine(placement));
-      const result = await evaluate(model, data.test, checkpoint.prepare, {
-        ...placement,
-        evalBatchSize: options.batchSize,
+      const { workers, prefetch } = checkpoint.config;
+      const images = new TestImages(data.test, checkpoint.prepare, {
+        classes: data.classes.length,
+        workers: workers ?? 0,
+        prefetch,
       });
+      const result = await evaluate(model, images, { ...placement, evalBatchSize: options.batchSize });
+      await images.dispose();
       console.log(
         `data     ${data.name}: ${data.test.count} test images on ${checkpoint.prepare.size} x ${checkpoint.prepare.size}`,
       );

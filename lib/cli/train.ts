@@ -1,63 +1,67 @@
 import type { Command } from "commander";
 import { consoleReport, percent } from "../train/console_report.js";
 import { readConfigFile, train } from "../train/index.js";
+import { mergeKeys, PRESETS } from "../train/presets.js";
 import { ConfigError } from "../util/errors.js";
-import { placementOptions, positiveNumber, wholeNumber } from "./options.js";
+import { configOptions, setOption } from "./config_options.js";
 
 const EXIT_BY_SIGNAL = { SIGINT: 130, SIGTERM: 143 } as const;
 
 export function addTrain(program: Command): void {
-  const command = program.command("train");
-  for (const option of placementOptions()) command.addOption(option);
-  command
+  const command = program
+    .command("train")
     .description("train from scratch, or go on with a run")
-    .option("--config <file>", "YAML or JSON file with any of the configuration's keys; flags win over it")
-    .option("--data <name>", "mnist, fashion-mnist or idx:DIR (default: mnist)")
-    .option("--model <variant>", "nano, lite, tiny, small or base (default: nano)")
-    .option("--epochs <n>", "passes over the training images (default: 3)", wholeNumber(1))
-    .option("--batch-size <n>", "images per step (default: 256)", wholeNumber(1))
-    .option("--lr <rate>", "peak learning rate (default: 1e-3)", positiveNumber)
-    .option("--weight-decay <rate>", "decoupled weight decay (default: 0.05)", positiveNumber)
     .option(
-      "--image-size <pixels>",
-      "side of the square that images are centred on (default: 32)",
-      wholeNumber(8),
+      "--config <file>",
+      "YAML or JSON file with any keys of the configuration; what the command line says wins over it",
     )
     .option(
-      "--ema <decay>",
-      "keep a moving average of the weights, such as 0.9999 (default: 0, none)",
-      positiveNumber,
+      "--preset <name>",
+      `a whole recipe: ${Object.keys(PRESETS).join(", ")}; all other keys win over it`,
     )
-    .option("--seed <n>", "seed of everything random (default: 0)", wholeNumber(0))
-    .option("--threads <n>", "CPU threads (default: all cores); results do not depend on it", wholeNumber(1))
-    .option("--no-graph", "on cuda: launch every kernel by itself instead of the recorded step")
-    .option("--save-every <steps>", "save between epochs too", wholeNumber(0))
-    .option("--out <folder>", "folder of the run (default: a new one in runs/)")
+    .option("--out <folder>", "folder of the run (default: a new one in runs/); a run that is in it goes on")
     .option("--resume <run>", "folder of a run, or a checkpoint in it, to go on from")
+    .addOption(setOption());
+  for (const option of configOptions()) command.addOption(option);
+  command
     .addHelpText(
       "after",
       `
-The run's folder gets config.json, environment.json, metrics.jsonl, last.safetensors and best.safetensors (and with --ema best-ema.safetensors).
-Ctrl-C ends the step, saves and stops; --resume goes on with the same bits.
+Every key is described in docs/training.md; lists and objects (augment, betas, the model's keys) go into a file or to --set.
+Ctrl-C ends the step, saves and stops. The same command with --out, or --resume, goes on with the same bits, also after a crash.
+Exit codes: 0 done, 1 failed, 2 wrong command line or configuration, 3 loss or gradient not finite, 130 and 143 stopped by a signal.
 
 Examples:
-  quadmamba train --data fashion-mnist --model nano --epochs 3 --batch-size 256
-  quadmamba train --config examples/mnist.yaml --seed 7
-  quadmamba train --data fashion-mnist --device cuda --precision bf16
+  quadmamba train --preset fashion-mnist
+  quadmamba train --config examples/mnist.yaml --seed 7 --out runs/seven
+  quadmamba train --preset cifar10 --data cifar10:DIR --device cuda --precision bf16
+  quadmamba train --preset imagenet-tiny --data folder:DIR --device cuda --precision bf16 --accumulate 4
+  quadmamba train --preset imagenet-lite --data folder:DIR --set augment.mixup=0 --set model.semantics=released
   quadmamba train --resume runs/mnist-1`,
     )
-    .action(async ({ config, out, resume, graph, ...given }: Record<string, unknown>) => {
-      const flags = { ...given, ...(graph === false ? { graph } : {}) };
-      if (resume !== undefined && (config !== undefined || Object.keys(flags).length > 0))
+    .action(async ({ config, out, resume, set = {}, ...flags }: Flags) => {
+      for (const [key, value] of Object.entries(flags)) {
+        // commander sets --no-NAME to true where it is not given
+        if (value === true && command.getOptionValueSource(key) === "default") delete flags[key];
+      }
+      const given = { ...flags, ...set, ...(config === undefined ? {} : { config }) };
+      if (resume !== undefined && Object.keys(given).length > 0)
         throw new ConfigError(
           "train",
           "a resumed run keeps its configuration",
           "--resume alone",
-          Object.keys({ ...flags, ...(config ? { config } : {}) }).join(", "),
+          Object.keys(given).join(", "),
         );
-      const fromFile = config === undefined ? {} : readConfigFile(config as string);
-      await runTraining({ ...fromFile, ...flags }, out as string | undefined, resume as string | undefined);
+      const file = config === undefined ? {} : readConfigFile(config);
+      await runTraining(mergeKeys(mergeKeys(file, flags), set), out, resume);
     });
+}
+
+interface Flags extends Record<string, unknown> {
+  config?: string;
+  out?: string;
+  resume?: string;
+  set?: Record<string, unknown>;
 }
 
 async function runTraining(

@@ -9,7 +9,7 @@ import { defaultGenerator } from "../tensor/random.js";
 import type { Tensor } from "../tensor/tensor.js";
 import { requireOneOf } from "../util/check.js";
 import { FileError } from "../util/errors.js";
-import { resolveTrainConfig, type TrainConfig } from "./config.js";
+import { resolveTrainConfig, type TrainConfig, upgradeConfig } from "./config.js";
 
 const count = z.number().int().min(0);
 const STATE = z.strictObject({
@@ -18,7 +18,8 @@ const STATE = z.strictObject({
   epochLoss: z.number(),
   epochCorrect: count,
   bestAccuracy: z.number(),
-  bestEmaAccuracy: z.number().default(0), // checkpoints from before the average have none
+  bestEmaAccuracy: z.number().default(0), // older files lack what was added later
+  epochsSinceBest: count.default(0),
 });
 const IMAGE = z.strictObject({ height: count.min(1), width: count.min(1) });
 const CLASSES = z.array(z.string()).min(1);
@@ -41,6 +42,8 @@ export interface RunState {
   bestAccuracy: number;
   /** The same of the moving average; 0 without one. */
   bestEmaAccuracy: number;
+  /** Evaluations since either was reached. */
+  epochsSinceBest: number;
 }
 
 /** What a run changes. */
@@ -51,16 +54,25 @@ export interface Trained {
   optimizer: AdamW;
 }
 
+export function disposeTrained(trained: Trained): void {
+  for (const part of Object.values<QuadMamba | AdamW | undefined>({ ...trained })) part?.dispose();
+}
+
 export interface Checkpoint {
   config: TrainConfig;
   model: QuadMambaConfig;
   prepare: Preparation;
-  /** The data's own size, in pixels. */
+  /** The data's own size in pixels; of files, which differ, that of the square. */
   image: { height: number; width: number };
   classes: readonly string[];
+  /** Of the data set (data_hash.ts); older files have none. */
+  dataHash?: string;
   state: RunState;
   tensors: Map<string, Tensor>;
 }
+
+/** What a checkpoint says besides its tensors and the model's configuration. */
+export type CheckpointFacts = Omit<Checkpoint, "model" | "tensors">;
 
 /** Which weights of a checkpoint: the trained ones or their moving average. */
 export type Weights = "trained" | "ema";
@@ -69,13 +81,13 @@ export type Weights = "trained" | "ema";
 export function saveCheckpoint(
   path: string,
   { model, average, optimizer }: Trained,
-  facts: Pick<Checkpoint, "config" | "prepare" | "image" | "classes" | "state">,
+  facts: CheckpointFacts,
 ): void {
   const tensors = new Map<string, Tensor>();
   for (const [name, t] of model.stateDict()) tensors.set(MODEL + name, t);
   for (const [name, t] of average?.stateDict() ?? []) tensors.set(EMA + name, t);
   for (const [name, t] of optimizer.stateDict()) tensors.set(OPTIMIZER + name, t);
-  const fields = Object.entries({ ...facts, model: model.config });
+  const fields = Object.entries({ ...facts, model: model.config }).filter(([, value]) => value !== undefined);
   const metadata = new Map(fields.map(([key, value]) => [key, JSON.stringify(value)]));
   metadata.set("format", FORMAT);
   saveSafetensors(path, tensors, metadata.set(CHECKSUM, checksum(tensors, metadata)));
@@ -124,11 +136,12 @@ export function loadCheckpoint(path: string): Checkpoint {
         `${path}: is damaged: its contents do not have the checksum that it names`,
       );
     return {
-      config: field("config", resolveTrainConfig),
+      config: field("config", (value) => resolveTrainConfig(upgradeConfig(value))),
       model: field("model", (value) => resolveConfig(value as QuadMambaConfig)),
       prepare: field("prepare", (value) => preparationSchema.parse(value)),
       image: field("image", (value) => IMAGE.parse(value)),
       classes: field("classes", (value) => CLASSES.parse(value)),
+      dataHash: metadata.has("dataHash") ? field("dataHash", (value) => z.string().parse(value)) : undefined,
       state: field("state", (value) => STATE.parse(value)),
       tensors,
     };

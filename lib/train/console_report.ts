@@ -8,6 +8,7 @@ import { getThreads } from "../tensor/memory.js";
 import { modelTable } from "./model_summary.js";
 import type { StepReport, TrainObserver } from "./observer.js";
 import type { Placement } from "./placement.js";
+import { learningRateScale } from "./schedule.js";
 
 const BAR_WIDTH = 24;
 const LINE_EVERY_MS = 10_000;
@@ -58,12 +59,13 @@ export function consoleReport(out: NodeJS.WriteStream = process.stdout): TrainOb
   return {
     begin({ config, data, model, folder, steps, resumedAt }) {
       const { train, test } = data;
+      const lr = config.lr * learningRateScale(config);
       print(deviceLine(config));
       print(
         `data     ${data.name}: ${train.count} training and ${test.count} test images ${sizeOf(train)}, ${data.classes.length} classes, on ${config.imageSize} x ${config.imageSize}`,
       );
       print(
-        `run      ${config.epochs} epochs, batches of ${config.batchSize}, ${steps} steps, lr ${config.lr}, seed ${config.seed}${resumedAt > 0 ? `, resumed at step ${resumedAt}` : ""}`,
+        `run      ${config.epochs} epochs, batches of ${config.batchSize}, ${steps} steps, lr ${Number(lr.toPrecision(4))}, seed ${config.seed}${resumedAt > 0 ? `, resumed at step ${resumedAt}` : ""}`,
       );
       print(`saves to ${folder}`);
       print("");
@@ -93,16 +95,16 @@ export function consoleReport(out: NodeJS.WriteStream = process.stdout): TrainOb
   };
 }
 
+function sizeOf(set: ImageSet): string {
+  return set.kind === "files" ? "in files" : `of ${set.height} x ${set.width} x ${set.channels}`;
+}
+
 function progress(at: StepReport): string {
   const filled = Math.round((BAR_WIDTH * at.position) / at.stepsPerEpoch);
   const bar = "#".repeat(filled) + "-".repeat(BAR_WIDTH - filled);
   const eta = at.imagesPerSecond > 0 ? ((at.steps - at.step) * at.batchSize) / at.imagesPerSecond : 0;
   return (
-    `epoch ${at.epoch + 1} [${bar}] ${at.position}/${at.stepsPerEpoch}  ${Math.round(at.imagesPerSecond)} images/s  ` +
+    `epoch ${at.epoch + 1} [${bar}] ${at.position}/${at.stepsPerEpoch}  ${Math.round(at.imagesPerSecond)} images/s  data ${Math.round(100 * at.dataShare)} %  ` +
     `loss ${at.loss.toFixed(4)}  accuracy ${percent(at.accuracy)}  ETA ${clock(eta)}`
   );
-}
-
-function sizeOf(set: ImageSet): string {
-  return set.kind === "files" ? "in files" : `of ${set.height} x ${set.width} x ${set.channels}`;
 }

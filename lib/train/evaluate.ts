@@ -1,10 +1,19 @@
 import { noGrad } from "../autograd/mode.js";
-import { batchOf, type ImageSet, type Preparation, range } from "../data/index.js";
+import {
+  type BatchData,
+  type ImageSet,
+  Loader,
+  type LoaderOptions,
+  type Preparation,
+  range,
+} from "../data/index.js";
 import type { QuadMamba } from "../models/quadmamba/model.js";
 import { crossEntropy } from "../ops/index.js";
 import { defaultGenerator } from "../tensor/random.js";
 import { scope } from "../tensor/scope.js";
+import { toDevice } from "./device_batch.js";
 import { inPrecision, type Placement } from "./placement.js";
+import { readAhead } from "./read_ahead.js";
 
 export interface Evaluation {
   /** Shares from 0 to 1. */
@@ -17,13 +26,40 @@ export interface Evaluation {
   imagesPerSecond: number;
 }
 
-/** Runs the model, which is on the device, over a data set, with everything random off. Leaves the model in training mode if it was. */
+/** Images to evaluate on: all of a set, in its order. */
+export class TestImages {
+  readonly #loader: Loader;
+  readonly #ahead: number;
+
+  constructor(
+    readonly set: ImageSet,
+    prepare: Preparation,
+    options: LoaderOptions,
+  ) {
+    this.#loader = new Loader(set, prepare, options);
+    this.#ahead = options.workers ? (options.prefetch ?? 1) : 0;
+  }
+
+  async *batches(size: number): AsyncGenerator<BatchData> {
+    const end = Math.ceil(this.set.count / size);
+    const samples = (k: number) => range(k * size, Math.min(this.set.count, (k + 1) * size));
+    const request = (k: number) => this.#loader.batch(samples(k));
+    for await (const batch of readAhead({ begin: 0, end, ahead: this.#ahead }, request)) {
+      yield batch;
+      this.#loader.release(batch);
+    }
+  }
+
+  dispose(): Promise<void> {
+    return this.#loader.dispose();
+  }
+}
+
+/** Runs the model, which is on the device, over images, with everything random off. Leaves the model in training mode if it was. */
 export async function evaluate(
   model: QuadMamba,
-  data: ImageSet,
-  prepare: Preparation,
-  { evalBatchSize: batchSize, device, precision }: Placement & { evalBatchSize: number },
-  onBatch: (done: number) => void = () => {},
+  images: TestImages,
+  { evalBatchSize, device, precision }: Placement & { evalBatchSize: number },
 ): Promise<Evaluation> {
   const classes = model.config.numClasses;
   const confusion = Array.from({ length: classes }, () => new Array<number>(classes).fill(0));
@@ -31,34 +67,32 @@ export async function evaluate(
   let [loss, top1, top5] = [0, 0, 0];
   const leave = enterEvaluation(model);
   try {
-    for (let begin = 0; begin < data.count; begin += batchSize) {
-      const end = Math.min(data.count, begin + batchSize);
+    for await (const data of images.batches(evalBatchSize)) {
       scope(() => {
-        const { images, labels } = batchOf(data, range(begin, end), prepare, undefined, device);
-        const logits = noGrad(() => model.forward(inPrecision(images, precision)));
-        loss += crossEntropy(logits, labels, { reduction: "sum" }).item();
+        const batch = toDevice(data, device);
+        const logits = noGrad(() => model.forward(inPrecision(batch.images, precision)));
+        loss += crossEntropy(logits, batch.labels, { reduction: "sum" }).item();
         const rows = logits.toTypedArray() as Float32Array;
-        for (let k = 0; k < end - begin; k++) {
+        data.labels.forEach((label, k) => {
           const ranking = rank(rows.subarray(k * classes, (k + 1) * classes));
-          const label = data.labels[begin + k];
           confusion[label][ranking[0]]++;
           if (ranking[0] === label) top1++;
           if (ranking.slice(0, 5).includes(label)) top5++;
-        }
+        });
       });
-      onBatch(end);
       await new Promise(setImmediate);
     }
   } finally {
     leave();
   }
   const seconds = (performance.now() - begun) / 1000;
+  const { count } = images.set;
   return {
-    top1: top1 / data.count,
-    top5: top5 / data.count,
-    loss: loss / data.count,
+    top1: top1 / count,
+    top5: top5 / count,
+    loss: loss / count,
     confusion,
-    imagesPerSecond: data.count / seconds,
+    imagesPerSecond: count / seconds,
   };
 }
 

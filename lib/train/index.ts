@@ -1,13 +1,10 @@
 export { type Checkpoint, loadCheckpoint, modelOf, type Weights } from "./checkpoint.js";
-export {
-  readConfigFile,
-  resolveTrainConfig,
-  type TrainConfig,
-  type TrainOptions,
-} from "./config.js";
+export { resolveTrainConfig, type TrainConfig, type TrainOptions } from "./config.js";
+export { readConfigFile } from "./config_file.js";
 export { consoleReport } from "./console_report.js";
-export { type Evaluation, evaluate } from "./evaluate.js";
+export { type Evaluation, evaluate, TestImages } from "./evaluate.js";
 export { modelCosts, modelTable } from "./model_summary.js";
 export type { StepReport, TrainObserver } from "./observer.js";
 export type { TrainResult } from "./run.js";
+export { PRESETS } from "./presets.js";
 export { type TrainRequest, train } from "./trainer.js";

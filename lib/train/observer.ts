@@ -45,4 +45,6 @@ export interface StepReport {
   gradNorm: number;
   /** Over the last steps. */
   imagesPerSecond: number;
+  /** Share of the time in which the run waited for its next batch. */
+  dataShare: number;
 }

@@ -1,26 +1,27 @@
-import {
-  type BatchData,
-  batchData,
-  type DataSource,
-  epochOrder,
-  imageSize,
-  type Preparation,
-} from "../data/index.js";
-import { cosineLr, Ema } from "../optim/index.js";
+import { availableParallelism } from "node:os";
+import { type BatchData, type DataSource, epochOrder, Loader } from "../data/index.js";
+import { Ema } from "../optim/index.js";
 import { setThreads } from "../tensor/memory.js";
 import { defaultGenerator } from "../tensor/random.js";
 import { FileError, TrainingError } from "../util/errors.js";
-import { type RunState, saveCheckpoint, type Trained } from "./checkpoint.js";
+import type { CheckpointFacts, RunState, Trained } from "./checkpoint.js";
 import type { TrainConfig } from "./config.js";
-import { evaluate } from "./evaluate.js";
+import { evaluate, TestImages } from "./evaluate.js";
+import { MetricsLog, type MetricsLine } from "./metrics_log.js";
 import type { StepReport, TrainObserver } from "./observer.js";
-import type { MetricsLine, RunFolder } from "./run_folder.js";
-import { TrainStep } from "./step.js";
+import { readAhead } from "./read_ahead.js";
+import type { RunFolder } from "./run_folder.js";
+import { Saver } from "./saver.js";
+import { learningRate } from "./schedule.js";
+import { Speed } from "./speed.js";
+import { type StepResult, TrainStep } from "./step.js";
 
-const MAX_FAILED_SAVES = 3;
+/** More threads than this rarely find work. */
+const MAX_WORKERS = 16;
 
 export interface TrainResult {
   folder: string;
+  /** Stopped by the signal, before its end. */
   interrupted: boolean;
   steps: number;
   /** Of the last epoch that was evaluated in this call. */
@@ -30,73 +31,92 @@ export interface TrainResult {
   bestEmaAccuracy: number;
 }
 
+/** Where a run stands, and on what it works. */
+export interface RunParts {
+  data: DataSource;
+  trained: Trained;
+  facts: CheckpointFacts;
+  folder: RunFolder;
+}
+
 /** One run from where its state says to its end. */
 export class Run {
+  readonly #data: DataSource;
+  readonly #trained: Trained;
+  readonly #folder: RunFolder;
+  readonly #config: TrainConfig;
+  readonly #state: RunState;
+  readonly #observer: TrainObserver;
   readonly #stepsPerEpoch: number;
   readonly #steps: number;
-  #failedSaves = 0;
+  readonly #learningRate: (step: number) => number;
+  readonly #speed = new Speed();
+  readonly #log: MetricsLog;
+  readonly #saver: Saver;
+  readonly #trainStep: TrainStep;
+  readonly #loader: Loader;
+  readonly #testImages: TestImages;
   #logFailed = false;
-  /** Step of the newest last.safetensors that this run wrote. */
-  #savedStep = -1;
   #order: { epoch: number; samples: Uint32Array } | undefined;
-  #trainStep: TrainStep | undefined;
-  /** Made while the device was busy with the step before. */
-  #nextBatch: { step: number; batch: BatchData } | undefined;
-  /** Time and step of the last report of speed. */
-  #speed = { time: 0, step: 0, imagesPerSecond: 0 };
 
-  constructor(
-    private readonly config: TrainConfig,
-    private readonly data: DataSource,
-    private readonly prepare: Preparation,
-    private readonly trained: Trained,
-    private readonly state: RunState,
-    private readonly folder: RunFolder,
-  ) {
+  constructor({ data, trained, facts, folder }: RunParts, observer: TrainObserver) {
+    const { config, state, prepare } = facts;
+    this.#data = data;
+    this.#trained = trained;
+    this.#folder = folder;
+    this.#config = config;
+    this.#state = state;
+    this.#observer = observer;
     // The last, smaller batch of an epoch is left out; another permutation leaves out other samples.
     this.#stepsPerEpoch = Math.floor(data.train.count / config.batchSize);
     this.#steps = this.#stepsPerEpoch * config.epochs;
+    this.#learningRate = learningRate(config, this.#stepsPerEpoch);
+    this.#log = new MetricsLog(folder.path, state.step);
+    this.#saver = new Saver(trained, facts, folder, observer);
+    const warn = (message: string) => observer.warning?.(message);
+    const { model, average, optimizer } = trained;
+    model.checkpointing = config.checkpointing;
+    const ema = average && new Ema(model, average, { decay: config.ema });
+    this.#trainStep = new TrainStep(model, optimizer, { ...config, record: config.graph, warn }, ema);
+    const loading = { classes: data.classes.length, workers: this.#workers, prefetch: config.prefetch };
+    this.#loader = new Loader(data.train, prepare, { ...loading, damaged: config.damaged });
+    this.#testImages = new TestImages(data.test, prepare, loading);
   }
 
-  async finish(signal: AbortSignal | undefined, observer: TrainObserver): Promise<TrainResult> {
-    const { config, state, folder } = this;
-    const { model, average, optimizer } = this.trained;
-    if (config.threads) setThreads(config.threads);
-    const options = {
-      clip: config.clip,
-      labelSmoothing: config.labelSmoothing,
-      record: config.graph,
-      warn: (message: string) => observer.warning?.(message),
-    };
-    const ema = average && new Ema(model, average, { decay: config.ema });
-    this.#trainStep = new TrainStep(model, optimizer, config, options, ema);
-    observer.begin?.({
-      config,
-      data: this.data,
-      model,
-      folder: folder.path,
+  get #workers(): number {
+    const { workers, device } = this.#config;
+    if (workers !== undefined) return workers;
+    if (device === "cpu" && this.#data.train.kind === "memory") return 0;
+    return Math.max(1, Math.min(MAX_WORKERS, availableParallelism() - 1));
+  }
+
+  async finish(signal: AbortSignal | undefined): Promise<TrainResult> {
+    const state = this.#state;
+    if (this.#config.threads) setThreads(this.#config.threads);
+    this.#observer.begin?.({
+      config: this.#config,
+      data: this.#data,
+      model: this.#trained.model,
+      folder: this.#folder.path,
       steps: this.#steps,
       resumedAt: state.step,
     });
-    this.#speed = {
-      time: performance.now(),
-      step: state.step,
-      imagesPerSecond: 0,
-    };
     let testAccuracy: number | undefined;
-    while (state.step < this.#steps && !signal?.aborted) {
-      this.#step(observer);
-      if (state.step % this.#stepsPerEpoch === 0) testAccuracy = await this.#endEpoch(observer);
-      else if (config.saveEvery > 0 && state.step % config.saveEvery === 0) this.#save(folder.last, observer);
+    const ahead = this.#workers > 0 ? this.#config.prefetch : 0;
+    const batches = readAhead({ begin: state.step, end: this.#steps, ahead }, (step) => this.#batch(step));
+    let batch = await this.#next(batches);
+    while (batch && !this.#stopsEarly && !signal?.aborted) {
+      batch = await this.#step(batch, batches);
+      if (state.step % this.#stepsPerEpoch === 0) testAccuracy = await this.#endEpoch();
+      else if (this.#config.saveEvery > 0 && state.step % this.#config.saveEvery === 0)
+        this.#saver.saveLast();
       // One turn of the event loop a step: signals, timers and finalizers get theirs.
       await new Promise(setImmediate);
     }
-    const interrupted = state.step < this.#steps;
-    // Where the run ends a save must succeed: there is no later one to make up for it.
-    if (this.#savedStep !== state.step) this.#write(folder.last, observer);
+    this.#saver.ensureLast();
     return {
-      folder: folder.path,
-      interrupted,
+      folder: this.#folder.path,
+      interrupted: state.step < this.#steps && !this.#stopsEarly,
       steps: state.step,
       testAccuracy,
       bestAccuracy: state.bestAccuracy,
@@ -104,173 +124,126 @@ export class Run {
     };
   }
 
-  dispose(): void {
-    this.#trainStep?.dispose();
-    for (const part of Object.values(this.trained)) part?.dispose();
+  async dispose(): Promise<void> {
+    this.#trainStep.dispose();
+    await Promise.all([this.#loader.dispose(), this.#testImages.dispose()]);
   }
 
-  #step(observer: TrainObserver): void {
-    const { config, state } = this;
-    const epoch = Math.floor(state.step / this.#stepsPerEpoch);
+  get #stopsEarly(): boolean {
+    const { patience } = this.#config;
+    return patience > 0 && this.#state.epochsSinceBest >= patience;
+  }
+
+  /** One step on `batch`. While the device is at it the next batch is waited for, and copied there. @returns the next batch */
+  async #step(batch: BatchData, batches: AsyncIterator<BatchData>): Promise<BatchData | undefined> {
+    const state = this.#state;
     const position = state.step % this.#stepsPerEpoch;
     if (position === 0) Object.assign(state, { epochLoss: 0, epochCorrect: 0 });
-    const lr = this.#learningRate();
-    this.trained.optimizer.lr = lr;
-    const ready = this.#nextBatch?.step === state.step ? this.#nextBatch.batch : this.#batch(epoch, position);
-    const finish = (this.#trainStep as TrainStep).start(ready);
-    this.#nextBatch = undefined;
-    if (position + 1 < this.#stepsPerEpoch) {
-      const batch = this.#batch(epoch, position + 1);
-      this.#nextBatch = { step: state.step + 1, batch };
-      this.#trainStep?.prepare(batch);
-    }
-    const { loss, gradNorm, correct } = finish();
-    this.#requireFinite(loss, gradNorm);
+    this.#trained.optimizer.lr = this.#learningRate(state.step);
+    const finish = this.#trainStep.start(batch);
+    const next = await this.#next(batches);
+    if (next) this.#trainStep.prepare(next);
+    const result = finish();
+    this.#requireFinite(result);
+    this.#loader.release(batch);
     state.step++;
     state.draws = defaultGenerator.counter;
-    state.epochLoss += loss;
-    state.epochCorrect += correct;
+    state.epochLoss += result.loss;
+    state.epochCorrect += result.correct;
+    this.#speed.count(this.#config.batchSize);
+    this.#report(position + 1, result.gradNorm);
+    return next;
+  }
 
+  #report(position: number, gradNorm: number): void {
+    const { batchSize, logEvery } = this.#config;
+    const { step, epochLoss, epochCorrect } = this.#state;
     const report: StepReport = {
-      step: state.step,
+      step,
       steps: this.#steps,
-      epoch,
-      position: position + 1,
+      epoch: Math.floor((step - 1) / this.#stepsPerEpoch),
+      position,
       stepsPerEpoch: this.#stepsPerEpoch,
-      batchSize: config.batchSize,
-      loss: state.epochLoss / (position + 1),
-      accuracy: state.epochCorrect / ((position + 1) * config.batchSize),
-      lr,
+      batchSize,
+      loss: epochLoss / position,
+      accuracy: epochCorrect / (position * batchSize),
+      lr: this.#learningRate(step - 1),
       gradNorm,
-      imagesPerSecond: this.#measureSpeed(),
+      imagesPerSecond: this.#speed.imagesPerSecond,
+      dataShare: this.#speed.dataShare,
     };
-    observer.step?.(report);
-    if (state.step % config.logEvery === 0)
-      this.#log(observer, {
-        step: state.step,
-        epoch,
-        trainLoss: report.loss,
-        trainAccuracy: report.accuracy,
-        lr,
-        gradNorm,
-        imagesPerSecond: Math.round(report.imagesPerSecond),
-      });
+    this.#observer.step?.(report);
+    if (step % logEvery !== 0) return;
+    const { epoch, loss: trainLoss, accuracy: trainAccuracy, lr } = report;
+    this.#write({
+      ...{ step, epoch, trainLoss, trainAccuracy, lr, gradNorm },
+      imagesPerSecond: Math.round(report.imagesPerSecond),
+      dataShare: Number(report.dataShare.toFixed(4)),
+    });
   }
 
-  #requireFinite(loss: number, gradNorm: number): void {
-    if (!Number.isFinite(loss) || !Number.isFinite(gradNorm))
-      throw new TrainingError(
-        "train",
-        `loss or gradient is no finite number at step ${this.state.step + 1}; nothing was updated, and ${this.folder.last} is from before`,
-        "finite numbers",
-        `loss ${loss}, gradient norm ${gradNorm}`,
-      );
-  }
-
-  #batch(epoch: number, position: number): BatchData {
-    const { config, data } = this;
-    if (this.#order?.epoch !== epoch)
-      this.#order = {
-        epoch,
-        samples: epochOrder(data.train.count, config.seed, epoch),
-      };
-    const samples = this.#order.samples.subarray(
-      position * config.batchSize,
-      (position + 1) * config.batchSize,
+  #requireFinite({ loss, gradNorm }: StepResult): void {
+    if (Number.isFinite(loss) && Number.isFinite(gradNorm)) return;
+    throw new TrainingError(
+      "train",
+      `loss or gradient is no finite number at step ${this.#state.step + 1}; nothing was updated, and ${this.#folder.last} is from before`,
+      "finite numbers",
+      `loss ${loss}, gradient norm ${gradNorm}`,
     );
-    return batchData(data.train, samples, this.prepare, {
-      seed: config.seed,
-      epoch,
-      flip: config.flip,
-      shift: config.shift,
-    });
   }
 
-  #learningRate(): number {
-    const { lr, minLr, warmup } = this.config;
-    return cosineLr(this.state.step, {
-      lr,
-      minLr,
-      warmupSteps: Math.round(warmup * this.#steps),
-      totalSteps: this.#steps,
-    });
+  async #next(batches: AsyncIterator<BatchData>): Promise<BatchData | undefined> {
+    const { done, value } = await this.#speed.waitFor(batches.next());
+    return done ? undefined : value;
   }
 
-  /** Images per second over the last half second and more. */
-  #measureSpeed(): number {
-    const now = performance.now();
-    const seconds = (now - this.#speed.time) / 1000;
-    if (seconds > 0.5 || this.#speed.imagesPerSecond === 0) {
-      const images = (this.state.step - this.#speed.step) * this.config.batchSize;
-      this.#speed = {
-        time: now,
-        step: this.state.step,
-        imagesPerSecond: images / seconds,
-      };
-    }
-    return this.#speed.imagesPerSecond;
+  #batch(step: number): Promise<BatchData> {
+    const { batchSize, seed, augment, labelSmoothing } = this.#config;
+    const epoch = Math.floor(step / this.#stepsPerEpoch);
+    const position = step % this.#stepsPerEpoch;
+    if (this.#order?.epoch !== epoch)
+      this.#order = { epoch, samples: epochOrder(this.#data.train.count, seed, epoch) };
+    const samples = this.#order.samples.subarray(position * batchSize, (position + 1) * batchSize);
+    const changes = { spec: augment, seed, epoch, batch: position, smoothing: labelSmoothing };
+    return this.#loader.batch(samples, changes);
   }
 
-  async #endEpoch(observer: TrainObserver): Promise<number> {
-    const { config, state, folder } = this;
+  /** Evaluates, and saves. @returns the test accuracy */
+  async #endEpoch(): Promise<number> {
+    const state = this.#state;
+    const { model, average } = this.#trained;
     const epoch = state.step / this.#stepsPerEpoch - 1;
-    const { model, average, optimizer } = this.trained;
-    const test = await evaluate(model, this.data.test, this.prepare, config);
-    const ema = average && (await evaluate(average, this.data.test, this.prepare, config));
+    const test = await evaluate(model, this.#testImages, this.#config);
+    const ema = average && (await evaluate(average, this.#testImages, this.#config));
     const best = test.top1 > state.bestAccuracy;
     const bestEma = ema !== undefined && ema.top1 > state.bestEmaAccuracy;
     if (best) state.bestAccuracy = test.top1;
     if (bestEma) state.bestEmaAccuracy = ema.top1;
+    state.epochsSinceBest = best || bestEma ? 0 : state.epochsSinceBest + 1;
     const trainLoss = state.epochLoss / this.#stepsPerEpoch;
-    const trainAccuracy = state.epochCorrect / (this.#stepsPerEpoch * config.batchSize);
-    this.#log(observer, {
-      step: state.step,
-      epoch,
-      trainLoss,
-      trainAccuracy,
-      lr: optimizer.groups[0].options.lr,
-      testLoss: test.loss,
-      testAccuracy: test.top1,
+    const trainAccuracy = state.epochCorrect / (this.#stepsPerEpoch * this.#config.batchSize);
+    this.#write({
+      ...{ step: state.step, epoch, trainLoss, trainAccuracy, lr: this.#learningRate(state.step - 1) },
+      ...{ testLoss: test.loss, testAccuracy: test.top1 },
       ...(ema && { emaTestLoss: ema.loss, emaTestAccuracy: ema.top1 }),
     });
-    observer.epoch?.({ epoch, trainLoss, trainAccuracy, test, ema, best, bestEma });
-    this.#save(folder.last, observer);
-    if (best) this.#save(folder.best, observer);
-    if (bestEma) this.#save(folder.bestEma, observer);
-    this.#speed = {
-      time: performance.now(),
-      step: state.step,
-      imagesPerSecond: 0,
-    };
+    this.#observer.epoch?.({ epoch, trainLoss, trainAccuracy, test, ema, best, bestEma });
+    // last, which says that this epoch was evaluated, comes after the best: a run killed in between does it again
+    if (best) this.#saver.saveBest(this.#folder.best);
+    if (bestEma) this.#saver.saveBest(this.#folder.bestEma);
+    this.#saver.saveLast();
+    this.#speed.pause();
     return test.top1;
   }
 
-  /** A save that fails costs nothing but itself, unless it keeps failing. */
-  #save(path: string, observer: TrainObserver): void {
-    try {
-      this.#write(path, observer);
-      this.#failedSaves = 0;
-    } catch (error) {
-      if (!(error instanceof FileError) || ++this.#failedSaves >= MAX_FAILED_SAVES) throw error;
-      observer.warning?.(`${error.message} (the run goes on; ${MAX_FAILED_SAVES} failures in a row end it)`);
-    }
-  }
-
-  #write(path: string, observer: TrainObserver): void {
-    const { config, prepare, state, data, folder } = this;
-    const facts = { config, prepare, image: imageSize(data.train, prepare), classes: data.classes, state };
-    saveCheckpoint(path, this.trained, facts);
-    if (path === folder.last) this.#savedStep = state.step;
-    observer.saved?.(path);
-  }
-
   /** A line that cannot be written is lost; the run is worth more. Said once. */
-  #log(observer: TrainObserver, line: MetricsLine): void {
+  #write(line: MetricsLine): void {
     try {
-      this.folder.log(line);
+      this.#folder.attempt(() => this.#log.append(line));
     } catch (error) {
       if (!(error instanceof FileError)) throw error;
-      if (!this.#logFailed) observer.warning?.(`${error.message} (the run goes on without these metrics)`);
+      if (!this.#logFailed)
+        this.#observer.warning?.(`${error.message} (the run goes on without these metrics)`);
       this.#logFailed = true;
     }
   }

@@ -1,34 +1,22 @@
-import { appendFileSync, existsSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
-import { cpus, platform, release, totalmem } from "node:os";
+import { copyFileSync, existsSync, linkSync, mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { asFileError, sweepTemporaryFiles, writeFileAtomic } from "../io/atomic_write.js";
-import { addonInfo, packageVersion } from "../native/addon.js";
-import { cudaInfo } from "../native/cuda.js";
-import { getThreads } from "../tensor/memory.js";
-import type { Device } from "../tensor/tensor.js";
-import { ConfigError } from "../util/errors.js";
-import type { TrainConfig } from "./config.js";
+import { ConfigError, FileError } from "../util/errors.js";
+import { type Checkpoint, loadCheckpoint } from "./checkpoint.js";
+import { resolveTrainConfig, type TrainConfig, upgradeConfig } from "./config.js";
 
-/** A line of metrics.jsonl: after every few steps, and with the test figures at the end of an epoch. */
-export interface MetricsLine {
-  step: number;
-  epoch: number;
-  trainLoss: number;
-  trainAccuracy: number;
-  lr: number;
-  gradNorm?: number;
-  imagesPerSecond?: number;
-  testLoss?: number;
-  testAccuracy?: number;
-  emaTestLoss?: number;
-  emaTestAccuracy?: number;
-}
+const STEP_FILE = /^step-(\d+)\.safetensors$/;
 
-/** The folder of a run: config.json, environment.json, metrics.jsonl, last.safetensors, best.safetensors and best-ema.safetensors. */
+/**
+ * The folder of a run. last.safetensors is its newest checkpoint, step-NUMBER.safetensors are the ones before it;
+ * best.safetensors and best-ema.safetensors are those of the best test accuracies.
+ */
 export class RunFolder {
   readonly path: string;
+  /** Step of last.safetensors, if that file is known to be whole. */
+  #lastStep: number | undefined;
 
-  private constructor(path: string) {
+  constructor(path: string) {
     this.path = path;
   }
 
@@ -41,60 +29,111 @@ export class RunFolder {
   get bestEma(): string {
     return join(this.path, "best-ema.safetensors");
   }
-  get metrics(): string {
-    return join(this.path, "metrics.jsonl");
+
+  /** Whether a run began there. */
+  static holdsRun(path: string): boolean {
+    return existsSync(join(path, "config.json"));
   }
 
   /** A new folder; without a path runs/DATA-NUMBER, the first number that is free. @throws if it holds anything already */
   static create(path: string | undefined, config: TrainConfig): RunFolder {
     const folder = new RunFolder(path ?? freeName(config.data.replace(/[^\w-]+/g, "_")));
-    const names = folder.#attempt(() => (existsSync(folder.path) ? readdirSync(folder.path) : []));
-    if (names.length > 0)
-      throw new ConfigError(
-        "train",
-        `${folder.path} is not empty`,
-        "a new folder, or --resume to go on with the run there",
-      );
-    folder.#attempt(() => mkdirSync(folder.path, { recursive: true }));
-    folder.#write("config.json", config);
-    folder.#write("environment.json", environment(config.device));
+    folder.attempt(() => mkdirSync(folder.path, { recursive: true }));
+    sweepTemporaryFiles(folder.path);
+    if (folder.#names().length > 0)
+      throw new ConfigError("train", `${folder.path} is not empty, and holds no run`, "a new folder");
+    folder.writeJson("config.json", config);
     return folder;
   }
 
-  /** The folder of a run to go on with. Metrics after `step` are dropped: they will be written again. */
-  static resume(path: string, step: number): RunFolder {
-    const folder = new RunFolder(path);
-    sweepTemporaryFiles(path);
-    if (existsSync(folder.metrics)) {
-      const lines = readFileSync(folder.metrics, "utf8").split("\n");
-      const kept = lines.filter((line) => line !== "" && stepOf(line) <= step);
-      writeFileAtomic(folder.metrics, [Buffer.from(kept.map((line) => `${line}\n`).join(""))]);
+  /** The configuration that the run began with. */
+  readConfig(): TrainConfig {
+    const path = join(this.path, "config.json");
+    const text = this.attempt(() => readFileSync(path, "utf8"));
+    try {
+      return resolveTrainConfig(upgradeConfig(JSON.parse(text)), path);
+    } catch (error) {
+      if (error instanceof ConfigError) throw error;
+      throw new FileError("train", `${path} is damaged`, "the configuration of a run");
     }
-    return folder;
   }
 
-  log(line: MetricsLine): void {
-    this.#attempt(() => appendFileSync(this.metrics, `${JSON.stringify(line)}\n`));
+  /** Checkpoints to go on from, the newest first. */
+  checkpoints(): string[] {
+    const older = this.#stepFiles().map(({ path }) => path);
+    return existsSync(this.last) ? [this.last, ...older] : older;
   }
 
-  #write(name: string, value: unknown): void {
+  /** Reads a checkpoint of the folder. */
+  load(path: string): Checkpoint {
+    const checkpoint = loadCheckpoint(path);
+    if (path === this.last) this.#lastStep = checkpoint.state.step;
+    return checkpoint;
+  }
+
+  /** The newest checkpoint that is whole, if there is any at all; what is wrong with newer ones goes to `warn`. */
+  loadNewest(warn: (message: string) => void): Checkpoint | undefined {
+    const damaged: string[] = [];
+    for (const path of this.checkpoints()) {
+      try {
+        const checkpoint = this.load(path);
+        for (const message of damaged) warn(`${message}; going on from ${path}`);
+        return checkpoint;
+      } catch (error) {
+        if (!(error instanceof FileError)) throw error;
+        damaged.push(error.message);
+      }
+    }
+    if (damaged.length > 0) throw new FileError("train", damaged.join("; "), "a whole checkpoint");
+    return undefined;
+  }
+
+  /** Writes last.safetensors by `write`, and keeps the `keep` - 1 that it replaces. */
+  replaceLast(step: number, keep: number, write: (path: string) => void): void {
+    // A second name for the old file first: at no moment is there none.
+    if (this.#lastStep !== undefined && this.#lastStep !== step && keep > 1)
+      this.#copyOf(this.last, join(this.path, `step-${String(this.#lastStep).padStart(7, "0")}.safetensors`));
+    write(this.last);
+    this.#lastStep = step;
+    const older = this.#stepFiles();
+    const dropped = older.filter((file, k) => file.step >= step || k >= keep - 1);
+    for (const { path } of dropped) rmSync(path, { force: true });
+  }
+
+  writeJson(name: string, value: unknown): void {
     writeFileAtomic(join(this.path, name), [Buffer.from(`${JSON.stringify(value, null, 2)}\n`)]);
   }
-  #attempt<R>(action: () => R): R {
+
+  /** Does something with the folder's files; an error of the system names the folder. */
+  attempt<R>(action: () => R): R {
     try {
       return action();
     } catch (error) {
-      throw asFileError("train", this.path, "could not be written", error);
+      throw asFileError("train", this.path, "could not be used", error);
     }
   }
-}
 
-/** The step of a line, beyond all steps if the line is cut short. */
-function stepOf(line: string): number {
-  try {
-    return (JSON.parse(line) as MetricsLine).step;
-  } catch {
-    return Infinity;
+  #copyOf(from: string, to: string): void {
+    if (!existsSync(from)) return;
+    rmSync(to, { force: true });
+    try {
+      linkSync(from, to);
+    } catch {
+      copyFileSync(from, to); // not every file system has links
+    }
+  }
+
+  #stepFiles(): { step: number; path: string }[] {
+    return this.#names()
+      .flatMap((name) => {
+        const step = STEP_FILE.exec(name)?.[1];
+        return step === undefined ? [] : [{ step: Number(step), path: join(this.path, name) }];
+      })
+      .sort((a, b) => b.step - a.step);
+  }
+
+  #names(): string[] {
+    return this.attempt(() => readdirSync(this.path));
   }
 }
 
@@ -102,21 +141,4 @@ function freeName(stem: string): string {
   let number = 1;
   while (existsSync(join("runs", `${stem}-${number}`))) number++;
   return join("runs", `${stem}-${number}`);
-}
-
-/** What a result may depend on besides the configuration. */
-export function environment(device: Device = "cpu"): Record<string, unknown> {
-  return {
-    quadmamba: packageVersion(),
-    node: process.versions.node,
-    platform: `${platform()} ${release()} ${process.arch}`,
-    cpu: cpus()[0]?.model.trim(),
-    cores: cpus().length,
-    memoryBytes: totalmem(),
-    device: device === "cuda" ? cudaInfo() : device,
-    threads: getThreads(),
-    isa: addonInfo.isa,
-    compiler: addonInfo.compiler,
-    begun: new Date().toISOString(),
-  };
 }

@@ -1,17 +1,17 @@
-import { type Batch, type BatchData, toDevice } from "../data/index.js";
+import type { BatchData } from "../data/index.js";
 import type { QuadMamba } from "../models/quadmamba/model.js";
-import { argmax, cast, crossEntropy, eq, sum } from "../ops/index.js";
 import { type AdamW, clipGradNorm, type Ema } from "../optim/index.js";
 import { capture, type Graph } from "../tensor/graph.js";
 import { memory } from "../tensor/memory.js";
 import { scope } from "../tensor/scope.js";
-import { type Tensor, writeTypedArray } from "../tensor/tensor.js";
-import { inPrecision, type Placement } from "./placement.js";
+import type { Device, Tensor } from "../tensor/tensor.js";
+import { type DeviceBatch, disposeBatch, keepBatch, overwrite, toDevice } from "./device_batch.js";
+import { computeGradients, type GradientOptions } from "./gradients.js";
 
-export interface StepOptions {
+export interface StepOptions extends GradientOptions {
+  device: Device;
   /** Largest norm of all gradients together. */
   clip: number;
-  labelSmoothing: number;
   /** Record the step as a graph where the device can. */
   record: boolean;
   /** Told once if it cannot be recorded. */
@@ -37,21 +37,19 @@ export class TrainStep {
   readonly #model: QuadMamba;
   readonly #optimizer: AdamW;
   readonly #ema: Ema | undefined;
-  readonly #placement: Placement;
   readonly #options: StepOptions;
   #steps = 0;
-  #recording: { graph: Graph; inputs: Batch; result: ResultTensors } | undefined;
+  #recording: { graph: Graph; inputs: DeviceBatch; result: ResultTensors } | undefined;
   #recordable: boolean;
   /** On the device, or in the recording's inputs, already. */
-  #prepared: { data: BatchData; batch: Batch | undefined } | undefined;
+  #prepared: { data: BatchData; batch: DeviceBatch | undefined } | undefined;
 
-  constructor(model: QuadMamba, optimizer: AdamW, placement: Placement, options: StepOptions, ema?: Ema) {
+  constructor(model: QuadMamba, optimizer: AdamW, options: StepOptions, ema?: Ema) {
     this.#model = model;
     this.#optimizer = optimizer;
     this.#ema = ema;
-    this.#placement = placement;
     this.#options = options;
-    this.#recordable = options.record && placement.device !== "cpu";
+    this.#recordable = options.record && options.device !== "cpu";
   }
 
   /** Whether steps run as a recorded graph. */
@@ -65,20 +63,13 @@ export class TrainStep {
    */
   prepare(data: BatchData): void {
     this.#dropPrepared();
-    if (!this.#recording) {
-      const batch = toDevice(data, this.#placement.device);
-      for (const t of Object.values<Tensor>({ ...batch })) t.keep();
-      this.#prepared = { data, batch };
-      return;
-    }
-    const { images, labels } = this.#recording.inputs;
-    writeTypedArray("train", images, data.pixels);
-    writeTypedArray("train", labels, data.labels);
-    this.#prepared = { data, batch: undefined };
+    if (this.#recording) overwrite(this.#recording.inputs, data);
+    const batch = this.#recording ? undefined : keepBatch(toDevice(data, this.#options.device));
+    this.#prepared = { data, batch };
   }
 
   #dropPrepared(): void {
-    for (const t of Object.values<Tensor>({ ...this.#prepared?.batch })) t.dispose();
+    disposeBatch(this.#prepared?.batch);
     this.#prepared = undefined;
   }
 
@@ -93,7 +84,7 @@ export class TrainStep {
       graph.replay();
       return () => read(result);
     }
-    const result = scope(() => this.#update(this.#prepared?.batch as Batch));
+    const result = scope(() => this.#update(this.#prepared?.batch as DeviceBatch));
     this.#dropPrepared();
     return () => {
       const figures = read(result);
@@ -102,24 +93,20 @@ export class TrainStep {
     };
   }
 
-  #update({ images, labels }: Batch): ResultTensors {
-    const { clip, labelSmoothing } = this.#options;
-    const logits = this.#model.forward(inPrecision(images, this.#placement.precision));
-    const loss = crossEntropy(logits, labels, { smoothing: labelSmoothing });
-    loss.backward();
-    const gradNorm = clipGradNorm(this.#model.parameters(), clip);
+  #update(batch: DeviceBatch): ResultTensors {
+    const { loss, correct } = computeGradients(this.#model, batch, this.#options);
+    const gradNorm = clipGradNorm(this.#model.parameters(), this.#options.clip);
     this.#optimizer.apply(gradNorm);
     this.#ema?.step({ gate: gradNorm });
     this.#optimizer.zeroGrad();
-    const correct = sum(eq(argmax(logits, 1), cast(labels, "int64")));
-    return { loss: loss.detach(), gradNorm, correct };
+    return { loss, gradNorm, correct };
   }
 
-  #record(batch: BatchData): void {
-    const inputs = toDevice(batch, this.#placement.device);
-    for (const t of Object.values<Tensor>({ ...inputs })) t.keep();
+  #record(data: BatchData): void {
+    const { device, warn } = this.#options;
+    const inputs = keepBatch(toDevice(data, device));
     // a recording has buffers of its own: those of the steps before it are not needed any more
-    memory.emptyCache(this.#placement.device);
+    memory.emptyCache(device);
     try {
       const { graph, result } = capture(() => scope(() => this.#update(inputs)));
       for (const t of Object.values(result)) t.keep();
@@ -128,8 +115,8 @@ export class TrainStep {
     } catch (error) {
       this.#recordable = false;
       this.#optimizer.zeroGrad();
-      for (const t of Object.values<Tensor>({ ...inputs })) t.dispose();
-      this.#options.warn(`steps are not recorded as a graph: ${(error as Error).message}`);
+      disposeBatch(inputs);
+      warn(`steps are not recorded as a graph: ${(error as Error).message}`);
     }
   }
 
@@ -137,7 +124,8 @@ export class TrainStep {
     this.#dropPrepared();
     if (!this.#recording) return;
     const { graph, inputs, result } = this.#recording;
-    for (const t of [...Object.values<Tensor>({ ...inputs }), ...Object.values(result)]) t.dispose();
+    disposeBatch(inputs);
+    for (const t of Object.values(result)) t.dispose();
     graph.dispose();
     this.#recording = undefined;
   }

@@ -1,36 +1,46 @@
 import { statSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { dirname } from "node:path";
 import {
   type DataSource,
   imageSize,
   loadDataset,
   measureNormalisation,
-  type Normalisation,
   preparationFor,
 } from "../data/index.js";
-import { resolveConfig } from "../models/quadmamba/config.js";
-import { createQuadMamba, type QuadMamba } from "../models/quadmamba/model.js";
-import { AdamW } from "../optim/index.js";
+import { type QuadMambaConfig, resolveConfig } from "../models/quadmamba/config.js";
+import { createQuadMamba } from "../models/quadmamba/model.js";
+import { sweepTemporaryFiles } from "../io/atomic_write.js";
 import { manualSeed } from "../tensor/random.js";
-import type { Tensor } from "../tensor/tensor.js";
 import { requireOptions } from "../util/check.js";
 import { ConfigError, FileError } from "../util/errors.js";
 import {
   type Checkpoint,
   disposeCheckpoint,
-  loadCheckpoint,
+  disposeTrained,
   modelOf,
   type RunState,
   restoreState,
 } from "./checkpoint.js";
-import { resolveTrainConfig, type TrainConfig, type TrainOptions } from "./config.js";
+import {
+  configDifferences,
+  FREE_KEYS,
+  resolveTrainConfig,
+  type TrainConfig,
+  type TrainOptions,
+} from "./config.js";
+import { hashData } from "./data_hash.js";
+import { environment } from "./environment.js";
 import type { TrainObserver } from "./observer.js";
+import { makeOptimizer } from "./optimizer.js";
 import { requirePlacement } from "./placement.js";
-import { Run, type TrainResult } from "./run.js";
+import { Run, type RunParts, type TrainResult } from "./run.js";
 import { RunFolder } from "./run_folder.js";
 
 export interface TrainRequest {
-  /** Folder of the run; by default a new one below runs/. */
+  /**
+   * Folder of the run; by default a new one below runs/. If it holds a run of the same configuration already, that one goes on from
+   * its newest checkpoint.
+   */
   out?: string;
   /** A run's folder, or a checkpoint in one, to go on from: same bits as if it had never stopped. Its configuration holds. */
   resume?: string;
@@ -40,36 +50,71 @@ export interface TrainRequest {
 }
 
 /**
- * Trains a QuadMamba from scratch: AdamW, linear warm-up and cosine, clipping, label smoothing, evaluation after every epoch.
- * Deterministic: the same configuration gives the same bits, whatever the threads, stopped and resumed or not.
+ * Trains a QuadMamba by a recipe: AdamW, warm-up and cosine, clipping, label smoothing, evaluation after every epoch.
+ * Deterministic: the same configuration gives the same bits, whatever the threads and workers, stopped and resumed or not.
  * @throws {ConfigError} {FileError} before anything is written; {TrainingError} when the loss is no number any more
  */
 export async function train(options: TrainOptions, request: TrainRequest = {}): Promise<TrainResult> {
   requireOptions("train", request, ["out", "resume", "signal", "observer"]);
-  const run = await (request.resume
-    ? resumeRun(request.resume, request.out)
-    : startRun(resolveTrainConfig(options), request.out));
+  const observer = request.observer ?? {};
+  const parts = await prepareRun(options, request, (message) => observer.warning?.(message));
   try {
-    return await run.finish(request.signal, request.observer ?? {});
+    const run = new Run(parts, observer);
+    try {
+      return await run.finish(request.signal);
+    } finally {
+      await run.dispose();
+    }
   } finally {
-    run.dispose();
+    disposeTrained(parts.trained);
   }
 }
 
-async function startRun(config: TrainConfig, out: string | undefined): Promise<Run> {
+/** A new run, or one that goes on. */
+async function prepareRun(
+  options: TrainOptions,
+  { out, resume }: TrainRequest,
+  warn: (message: string) => void,
+): Promise<RunParts> {
+  if (resume !== undefined) {
+    if (out !== undefined)
+      throw new ConfigError(
+        "train",
+        "--out and --resume exclude each other: a resumed run stays in its folder",
+      );
+    const isFolder = statSync(resume, { throwIfNoEntry: false })?.isDirectory() ?? false;
+    const folder = new RunFolder(isFolder ? resume : dirname(resume));
+    const checkpoint = isFolder ? folder.loadNewest(warn) : folder.load(resume);
+    if (!checkpoint) throw new FileError("train", `${resume} holds no checkpoint`, "the folder of a run");
+    return await resumeRun(checkpoint, folder);
+  }
+  const config = resolveTrainConfig(options);
+  if (out === undefined || !RunFolder.holdsRun(out))
+    return await startRun(config, () => RunFolder.create(out, config));
+  const folder = new RunFolder(out);
+  requireSameRun(folder, config);
+  const checkpoint = folder.loadNewest(warn);
+  if (!checkpoint) return await startRun(config, () => folder); // it ended before its first save
+  for (const key of FREE_KEYS) Object.assign(checkpoint.config, { [key]: config[key] });
+  return await resumeRun(checkpoint, folder);
+}
+
+/** @param open makes the folder, when all else is known to be right */
+async function startRun(config: TrainConfig, open: () => RunFolder): Promise<RunParts> {
   const data = await loadDataset(config.data);
-  const prepare = preparationFor(data.train, { size: config.imageSize });
-  const given = typeof config.model === "string" ? { variant: config.model } : config.model;
-  for (const key of ["numClasses", "inChannels"])
-    if (key in given) throw new ConfigError("train", `model.${key} cannot be set: it follows from the data`);
-  const modelConfig = resolveConfig({
-    ...given,
-    inChannels: data.train.channels,
-    numClasses: data.classes.length,
-  });
+  const modelConfig = modelConfigOf(config, data);
   checkFit(config, data);
   requirePlacement("train", config);
-  const folder = RunFolder.create(out, config);
+  const { imageSize: size, fit, cropShare, interpolation } = config;
+  const prepare = preparationFor(data.train, { size, fit, cropShare, interpolation });
+  const dataHash = hashData(data);
+  const folder = open();
+  folder.writeJson("environment.json", {
+    ...environment(config.device),
+    arguments: process.argv.slice(2),
+    seed: config.seed,
+    dataHash,
+  });
   // made before the seed is set, so that a run with an average draws what one without it draws
   const average = config.ema > 0 ? createQuadMamba(modelConfig).to(config.device) : undefined;
   manualSeed(config.seed);
@@ -83,83 +128,87 @@ async function startRun(config: TrainConfig, out: string | undefined): Promise<R
     epochCorrect: 0,
     bestAccuracy: 0,
     bestEmaAccuracy: 0,
+    epochsSinceBest: 0,
   };
-  return new Run(config, data, prepare, trained, state, folder);
+  const facts = {
+    config,
+    prepare,
+    image: imageSize(data.train, prepare),
+    classes: data.classes,
+    dataHash,
+    state,
+  };
+  return { data, trained, facts, folder };
 }
 
-async function resumeRun(path: string, out: string | undefined): Promise<Run> {
-  if (out !== undefined)
-    throw new ConfigError(
-      "train",
-      "--out and --resume exclude each other: a resumed run stays in its folder",
-    );
-  const isFolder = statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false;
-  const checkpoint = loadCheckpoint(isFolder ? join(path, "last.safetensors") : path);
+async function resumeRun(checkpoint: Checkpoint, folder: RunFolder): Promise<RunParts> {
   try {
-    const { config, prepare, state } = checkpoint;
+    const { model: _, tensors: __, ...facts } = checkpoint;
+    const { config } = facts;
     const data = await loadDataset(config.data);
-    checkUnchanged(path, checkpoint, data);
-    const folder = RunFolder.resume(isFolder ? path : dirname(path), state.step);
-    manualSeed(config.seed);
+    checkUnchanged(folder.path, checkpoint, data);
     requirePlacement("train", config);
+    sweepTemporaryFiles(folder.path);
+    manualSeed(config.seed);
     const average = config.ema > 0 ? modelOf(checkpoint, "ema").to(config.device) : undefined;
     const model = modelOf(checkpoint, "trained").to(config.device);
     const optimizer = makeOptimizer(model, config);
     restoreState(checkpoint, optimizer);
-    return new Run(config, data, prepare, { model, average, optimizer }, state, folder);
+    return { data, trained: { model, average, optimizer }, facts, folder };
   } finally {
     disposeCheckpoint(checkpoint);
   }
 }
 
-/** The mean and deviation of all pixels tell one set of images from another. */
-function checkUnchanged(
-  path: string,
-  { prepare, image, classes }: Checkpoint,
-  { train, classes: names }: DataSource,
-): void {
-  const facts = ({ mean, std }: Normalisation, { height, width }: Checkpoint["image"], count: number) =>
-    `${height} x ${width} pixels of mean ${mean} and deviation ${std}, ${count} classes`;
-  const [expected, got] = [
-    facts(prepare, image, classes.length),
-    facts(measureNormalisation(train), imageSize(train, prepare), names.length),
-  ];
+function modelConfigOf({ model }: TrainConfig, data: DataSource): QuadMambaConfig {
+  const given = typeof model === "string" ? { variant: model } : model;
+  for (const key of ["numClasses", "inChannels"])
+    if (key in given) throw new ConfigError("train", `model.${key} cannot be set: it follows from the data`);
+  return resolveConfig({ ...given, inChannels: data.train.channels, numClasses: data.classes.length });
+}
+
+/** @throws {ConfigError} if the folder's run is another one than the configuration describes */
+function requireSameRun(folder: RunFolder, config: TrainConfig): void {
+  const differences = configDifferences(folder.readConfig(), config);
+  if (differences.length > 0)
+    throw new ConfigError(
+      "train",
+      `${folder.path} holds a run of another configuration (${differences.join("; ")})`,
+      "a new folder, or --resume to go on with that run as it is",
+    );
+}
+
+function checkUnchanged(path: string, { dataHash, classes, prepare }: Checkpoint, data: DataSource): void {
+  // older files have no hash, but the mean and deviation of all pixels, which tell as much
+  const [expected, got] = dataHash
+    ? [dataHash, hashData(data)]
+    : [
+        JSON.stringify([classes.length, prepare.mean, prepare.std]),
+        JSON.stringify([data.classes.length, ...Object.values(measureNormalisation(data.train))]),
+      ];
   if (expected !== got)
     throw new FileError("train", `${path}: the data set has changed since`, expected, got);
 }
 
-function checkFit(config: TrainConfig, data: DataSource): void {
-  const { height, width } = imageSize(data.train, { size: config.imageSize });
-  if (config.imageSize < Math.max(height, width))
+function checkFit(config: TrainConfig, { train }: DataSource): void {
+  if (
+    config.fit === "pad" &&
+    train.kind === "memory" &&
+    config.imageSize < Math.max(train.height, train.width)
+  )
     throw new ConfigError(
       "train",
       "imageSize is smaller than the images",
-      `at least ${Math.max(height, width)}`,
+      `at least ${Math.max(train.height, train.width)}, or fit resize or crop`,
       `${config.imageSize}`,
     );
-  if (config.batchSize > data.train.count)
+  if (config.fit === "pad" && train.kind === "files")
+    throw new ConfigError("train", "image files are of different sizes", "fit resize or crop", "pad");
+  if (config.batchSize > train.count)
     throw new ConfigError(
       "train",
       "batchSize is larger than the data set",
-      `at most ${data.train.count}`,
+      `at most ${train.count}`,
       `${config.batchSize}`,
     );
-}
-
-/** No decay for one-dimensional parameters (norms, biases, D), the biases of dt, and, unless asked for, A_logs. */
-function makeOptimizer(model: QuadMamba, { lr, betas, weightDecay, decayALogs }: TrainConfig): AdamW {
-  const decays = ([name, t]: [string, Tensor]) =>
-    t.rank > 1 && !name.endsWith("bias") && (decayALogs || !name.endsWith("A_logs"));
-  const named = [...model.namedParameters()];
-  const tensors = (list: [string, Tensor][]) => list.map(([, t]) => t);
-  return new AdamW(
-    [
-      { params: tensors(named.filter(decays)), weightDecay },
-      {
-        params: tensors(named.filter((entry) => !decays(entry))),
-        weightDecay: 0,
-      },
-    ],
-    { lr, betas },
-  );
 }

@@ -19,8 +19,7 @@ const CONFIG: TrainOptions = {
   epochs: 3,
   batchSize: 16,
   lr: 4e-3,
-  flip: true,
-  shift: 1,
+  augment: { flip: 0.5, shift: 1 },
   device: "cuda",
 };
 let folders = 0;

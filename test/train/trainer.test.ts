@@ -1,5 +1,5 @@
 /** Whole runs on a tiny data set: learning, determinism, resuming, and what is left behind. */
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
@@ -33,8 +33,7 @@ const CONFIG: TrainOptions = {
   epochs: 3,
   batchSize: 16,
   lr: 4e-3,
-  flip: true,
-  shift: 1,
+  augment: { flip: 0.5, shift: 1 },
   logEvery: 1,
 };
 let folders = 0;
@@ -154,9 +153,65 @@ trainer("a moving average changes no weight, is evaluated, saved and resumed", a
   assert.ok(existsSync(join(out, "best-ema.safetensors")));
 });
 
-trainer("a folder that holds something is refused", async () => {
-  await rejects(() => train(CONFIG, { out: straight }), ConfigError, /not empty/);
+trainer("a folder with other files is refused, and so is a run of another configuration", async () => {
+  await rejects(() => train(CONFIG, { out: join(work, "data") }), ConfigError, /not empty/);
+  await rejects(
+    () => train({ ...CONFIG, epochs: 4, seed: 1 }, { out: straight }),
+    ConfigError,
+    /epochs 3 there, 4 here; seed 0 there, 1 here/,
+  );
 });
+
+trainer(
+  "the same command goes on with a run, whatever does not change results, and has no more to do at its end",
+  async () => {
+    const out = newFolder();
+    await runUntil(7, out);
+    const result = await train({ ...CONFIG, workers: 2, prefetch: 3, saveEvery: 1 }, { out });
+    assert.is(result.steps, 18);
+    assert.is(hashOf(out), whole);
+    const steps: number[] = [];
+    const again = await train(CONFIG, { out, observer: { step: (at) => steps.push(at.step) } });
+    assert.equal([again.interrupted, again.steps, again.bestAccuracy], [false, 18, result.bestAccuracy]);
+    assert.equal(steps, []);
+  },
+);
+
+trainer(
+  "the newest checkpoints are kept; a damaged one costs the steps since the one before, and is named",
+  async () => {
+    const out = newFolder();
+    const stop = new AbortController();
+    await train(
+      { ...CONFIG, saveEvery: 2, keep: 3 },
+      { out, signal: stop.signal, observer: { step: (at) => at.step === 11 && stop.abort() } },
+    );
+    const files = readdirSync(out).filter((name) => name.startsWith("step-"));
+    assert.equal(files.sort(), ["step-0000008.safetensors", "step-0000010.safetensors"]);
+    for (const name of ["last.safetensors", "step-0000010.safetensors"]) {
+      // written anew: the two names may be one file
+      const bytes = readFileSync(join(out, name));
+      bytes[bytes.length >> 1] ^= 4;
+      rmSync(join(out, name));
+      writeFileSync(join(out, name), bytes);
+    }
+    const warnings: string[] = [];
+    let first = 0;
+    await train(CONFIG, {
+      out,
+      observer: {
+        begin: (at) => {
+          first = at.resumedAt;
+        },
+        warning: (message) => warnings.push(message),
+      },
+    });
+    assert.is(first, 8);
+    assert.is(warnings.length, 2);
+    assert.match(warnings[0], /last\.safetensors.*damaged.*going on from .*step-0000008/s);
+    assert.is(hashOf(out), whole);
+  },
+);
 
 trainer("unknown keys and wrong values are named", async () => {
   await rejects(() => train({ batchsize: 3 } as never), ConfigError, /did you mean batchSize/);
@@ -266,7 +321,9 @@ trainer("metrics that cannot be written cost one warning", async () => {
   const out = newFolder();
   const warnings: string[] = [];
   const block = (at: StepReport): void => {
-    if (at.step === 1) mkdirSync(join(out, "metrics.jsonl"));
+    if (at.step > 1) return;
+    rmSync(join(out, "metrics.jsonl"));
+    mkdirSync(join(out, "metrics.jsonl"));
   };
   await train(CONFIG, { out, observer: { step: block, warning: (message) => warnings.push(message) } });
   assert.is(warnings.length, 1);

@@ -27,7 +27,7 @@ const ALLOWED: Record<string, string[]> = {
   optim: ["nn", "ops", "tensor", "util"],
   io: ["nn", "ops", "tensor", "util"],
   data: ["io", "ops", "tensor", "native", "util"],
-  models: ["nn", "ops", "tensor", "util"],
+  models: ["nn", "ops", "autograd", "tensor", "util"],
   train: ["models", "data", "io", "optim", "nn", "ops", "autograd", "tensor", "native", "util"],
   bench: ["train", "models", "data", "io", "optim", "nn", "ops", "autograd", "tensor", "native", "util"],
   cli: [

@@ -1,3 +1,4 @@
+import { checkpoint } from "../../autograd/checkpoint.js";
 import { Conv2d, LayerNorm, type Linear, Module, Sequential } from "../../nn/index.js";
 import { cast, gelu, layerNorm, mean } from "../../ops/index.js";
 import { countMacs } from "../../ops/profile.js";
@@ -22,14 +23,18 @@ export interface ForwardOptions {
 class Stage extends Module {
   blocks: Block[];
   downsample: Sequential | null;
+  checkpointing = false;
   constructor(blocks: Block[], downsample: Sequential | null) {
     super();
     this.blocks = blocks;
     this.downsample = downsample;
   }
   forward(x: Tensor, noiseOf: (block: Block) => Tensor | undefined): Tensor {
-    // A scope per block: what backward does not need is freed before the next one begins.
-    return this.blocks.reduce((y, block) => scope(() => block.forward(y, noiseOf(block))), x);
+    return this.blocks.reduce((input, block) => {
+      const run = (y: Tensor) => block.forward(y, noiseOf(block));
+      // A scope per block: what backward does not need is freed before the next one begins.
+      return scope(() => (this.checkpointing ? checkpoint(run, input) : run(input)));
+    }, x);
   }
 }
 
@@ -85,6 +90,11 @@ export class QuadMamba extends Module {
 
   get config(): Readonly<QuadMambaConfig> {
     return this.#config;
+  }
+
+  /** Whether blocks compute their activations again in backward instead of keeping them: memory for time, the same results. */
+  set checkpointing(on: boolean) {
+    for (const layer of this.layers) layer.checkpointing = on;
   }
 
   /** Quad blocks in the order in which `partitionNoise` names them. */
