@@ -2,9 +2,10 @@
  * Runs the tests in one process: all of them, or the files whose path contains one of the given words. Ends with a plain line
  * of counts. Drives uvu's queue itself, because uvu alone stays green when a hook throws or a suite never ran.
  *
- * Two environment variables hold comma lists:
+ * Environment variables:
  * - QUADMAMBA_TEST_DEVICES=cpu,cuda: the devices of the tests that run on every device; default: those that are there
  * - QUADMAMBA_TEST_OPS=silu,matmul: the rows of ops/table that run, so that a faulty kernel can have a process of its own
+ * - QUADMAMBA_TEST_CASES=2/5: of each of these rows the second of every five cases, for tools that make kernels very slow
  */
 import { readdirSync } from "node:fs";
 import { dirname, join, relative } from "node:path";

@@ -8,3 +8,13 @@ export function chosen<T extends string>(variable: string, all: readonly T[]): r
     return found;
   });
 }
+
+/** Those of `all` that a share "k/n" in an environment variable picks: the k-th of every n. All where it is not set. */
+export function shareOf<T>(variable: string, all: readonly T[]): readonly T[] {
+  const text = process.env[variable];
+  if (!text) return all;
+  const [k, n] = text.split("/").map(Number);
+  if (!(Number.isInteger(k) && Number.isInteger(n) && k >= 1 && k <= n))
+    throw new Error(`${variable} is ${text}; expected k/n with 1 <= k <= n`);
+  return all.filter((_, index) => index % n === k - 1);
+}
