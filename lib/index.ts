@@ -5,6 +5,7 @@ export { type GradcheckOptions, gradcheck } from "./autograd/gradcheck.js";
 export { enableGrad, noGrad } from "./autograd/mode.js";
 export { loadSafetensors, saveSafetensors } from "./io/safetensors.js";
 export {
+  type PartitionMode,
   type QuadMambaConfig,
   type Semantics,
   VARIANTS,

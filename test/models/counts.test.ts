@@ -54,6 +54,10 @@ const ABLATIONS: [string, Partial<QuadMambaConfig> & { variant?: Variant }, numb
   ["lite, quad blocks in stages 1-3", { variant: "lite", quadStages: [1, 2, 3] }, 5_569_372],
   ["small, quad blocks in stages 1-4", { variant: "small", quadStages: [1, 2, 3, 4] }, 42_714_014],
   ["96 channels, state size 16", { dims: 96, depths: [2, 2, 8, 2], ssmRatio: 2, stateSize: 16 }, 38_847_312],
+  ["lite in fixed windows", { variant: "lite", quadStages: [], fixedWindows: [14, 0, 0, 0] }, 5_440_168],
+  ["lite without a predictor", { variant: "lite", partition: "none" }, 5_431_528],
+  ["lite, coarse windows of a quarter", { variant: "lite", coarseGrid: 4 }, 5_470_200],
+  ["lite, three levels", { variant: "lite", levels: 3, topK: 2 }, 5_470_200],
   ["small as a backbone with output norms", { variant: "small", numClasses: 0 }, 30_484_520],
 ];
 for (const [name, config, expected] of ABLATIONS) {

@@ -21,10 +21,14 @@ watching(
     const images = randn([2, 36, 52, 1]); // stage 1: 9 x 13
     const run = (): number[] => noGrad(() => model.forward(images)).toArray() as number[];
     const before = run();
-    const shown: Omit<PartitionSeen, "scores" | "choice">[] = [];
-    const unwatch = model.watchPartitions(({ scores, choice, ...seen }) => {
+    const shown: Omit<PartitionSeen, "scores" | "choice" | "divided">[] = [];
+    const unwatch = model.watchPartitions(({ scores, choice, divided, ...seen }) => {
       assert.equal(scores.shape, [2, seen.height, seen.width, 1]);
       assert.equal([choice.shape, choice.dtype], [[2], "int64"]);
+      assert.equal(
+        divided.map((t) => t.argmax(1).toArray()),
+        [choice.toArray()],
+      );
       shown.push(seen);
     });
     assert.equal(run(), before);

@@ -1,8 +1,15 @@
 import { nearest } from "../../util/check.js";
 import { ConfigError, show } from "../../util/errors.js";
+import type { ShiftDirections } from "./partition.js";
 
 /** Where paper and released code differ (see docs/architecture.md): the model of the paper, or that of the published weights. */
 export type Semantics = "paper" | "released";
+
+/**
+ * How a quad block picks the windows that it reads finely: by learned scores; uniformly at random, in evaluation too; always
+ * the first ones (top left); or no windows at all: the map is read row by row, forward and back.
+ */
+export type PartitionMode = "learned" | "random" | "fixed" | "none";
 
 export interface QuadMambaConfig {
   /** Channels of the first stage, which double from stage to stage; or of all four. */
@@ -26,6 +33,18 @@ export interface QuadMambaConfig {
   dropPathRate: number;
   /** Stages (1 to 4) whose blocks scan along the learned quadtree; the others scan in four directions. */
   quadStages: number[];
+  /** Other modes than `learned` have no score predictor. */
+  partition: PartitionMode;
+  /** Coarse windows on a side of the map; a fine window is a quadrant of a coarse one. The paper compares 1, 2 and 4. */
+  coarseGrid: 1 | 2 | 4;
+  /** Levels of the quadtree: coarse and fine windows; with 3 also quadrants of the fine ones. */
+  levels: 2 | 3;
+  /** How many windows of a level are divided into those of the next. */
+  topK: number;
+  /** Shift of the windows in every second block of a quad stage: none, always down and to the right, or four in turn. */
+  shiftDirections: ShiftDirections;
+  /** Side, in tokens, of fixed windows that the plain blocks of all stages (or of each of the four) read one by one; 0: none. */
+  fixedWindows: number | [number, number, number, number];
   semantics: Semantics;
   /** Normalise after each branch instead of before. */
   postNorm: boolean;
@@ -43,6 +62,12 @@ const DEFAULTS: QuadMambaConfig = {
   numClasses: 1000,
   dropPathRate: 0,
   quadStages: [1, 2],
+  partition: "learned",
+  coarseGrid: 2,
+  levels: 2,
+  topK: 1,
+  shiftDirections: 4,
+  fixedWindows: 0,
   semantics: "paper",
   postNorm: false,
 };
@@ -105,6 +130,13 @@ export function stageDims({ dims }: QuadMambaConfig): [number, number, number, n
   return typeof dims === "number" ? [dims, 2 * dims, 4 * dims, 8 * dims] : dims;
 }
 
+/** Sides of the fixed windows of the four stages. */
+export function stageWindows({ fixedWindows }: QuadMambaConfig): [number, number, number, number] {
+  return typeof fixedWindows === "number"
+    ? [fixedWindows, fixedWindows, fixedWindows, fixedWindows]
+    : fixedWindows;
+}
+
 function check(op: string, c: QuadMambaConfig): void {
   const rule = (ok: boolean, key: keyof QuadMambaConfig, expected: string): void => {
     if (!ok) throw new ConfigError(op, `${key} is not valid`, expected, show(c[key]));
@@ -145,7 +177,7 @@ function check(op: string, c: QuadMambaConfig): void {
     "quadStages",
     "a list of stages from 1 to 4",
   );
-  for (const stage of c.quadStages)
+  for (const stage of c.partition === "learned" ? c.quadStages : [])
     rule(
       (dims[stage - 1] * c.ssmRatio) % 4 === 0,
       "quadStages",
@@ -154,4 +186,45 @@ function check(op: string, c: QuadMambaConfig): void {
   rule(c.semantics === "paper" || c.semantics === "released", "semantics", "paper or released");
   flag("convBias");
   flag("postNorm");
+  checkPartition(c, rule, (v) => whole(v, 0) || four(v, 0));
+}
+
+/** The keys of quad blocks and windows: each one alone, and what excludes each other. */
+function checkPartition(
+  c: QuadMambaConfig,
+  rule: (ok: boolean, key: keyof QuadMambaConfig, expected: string) => void,
+  isSides: (value: unknown) => boolean,
+): void {
+  rule(
+    ["learned", "random", "fixed", "none"].includes(c.partition),
+    "partition",
+    "learned, random, fixed or none",
+  );
+  rule([1, 2, 4].includes(c.coarseGrid), "coarseGrid", "1, 2 or 4 windows on a side");
+  rule([2, 3].includes(c.levels), "levels", "2 or 3");
+  rule([0, 1, 4].includes(c.shiftDirections), "shiftDirections", "0, 1 or 4");
+  const most = Math.max(1, c.coarseGrid ** 2 - 1);
+  rule(
+    Number.isInteger(c.topK) && c.topK >= 1 && c.topK <= most,
+    "topK",
+    `from 1 to ${most} of the ${c.coarseGrid} x ${c.coarseGrid} coarse windows`,
+  );
+  rule(isSides(c.fixedWindows), "fixedWindows", "a whole number of tokens, or four; 0 for none");
+  for (const stage of c.quadStages)
+    rule(stageWindows(c)[stage - 1] === 0, "fixedWindows", `0 in stage ${stage}: it is one of quadStages`);
+  for (const key of ["coarseGrid", "levels", "topK"] as const) {
+    const fits = c[key] === DEFAULTS[key];
+    rule(fits || c.partition !== "none", key, `${DEFAULTS[key]} with partition none, which has no windows`);
+    rule(
+      fits || c.semantics === "paper",
+      key,
+      `${DEFAULTS[key]} with semantics released, which has no other tree`,
+    );
+  }
+  for (const key of ["partition", "coarseGrid", "levels", "topK", "shiftDirections"] as const)
+    rule(
+      c[key] === DEFAULTS[key] || c.quadStages.length > 0,
+      key,
+      `${DEFAULTS[key]} in a model without quad blocks (quadStages is empty)`,
+    );
 }

@@ -7,7 +7,7 @@ import { requireTensor, type Tensor } from "../../tensor/tensor.js";
 import { requireFunction, requireOptions } from "../../util/check.js";
 import { ArgumentError, ConfigError, ShapeError, show } from "../../util/errors.js";
 import { Block } from "./block.js";
-import { type QuadMambaConfig, resolveConfig, stageDims, type Variant } from "./config.js";
+import { type QuadMambaConfig, resolveConfig, stageDims, stageWindows, type Variant } from "./config.js";
 import { dense } from "./initial.js";
 import { type PartitionSeen, QuadScan } from "./quad_scan.js";
 import { CrossScan } from "./ss2d.js";
@@ -15,7 +15,10 @@ import { CrossScan } from "./ss2d.js";
 const MIN_SIZE = 8;
 
 export interface ForwardOptions {
-  /** Added to the four quadrant logits instead of drawn noise: one [batch, 4] tensor for each quad block, in order. */
+  /**
+   * Added to the logits of the windows instead of drawn noise: one tensor for each quad block that draws, in order, [batch, 4];
+   * of other trees than the paper's [batch, windows that can be divided], level after level.
+   */
   partitionNoise?: readonly Tensor[];
 }
 
@@ -97,7 +100,7 @@ export class QuadMamba extends Module {
     for (const layer of this.layers) layer.checkpointing = on;
   }
 
-  /** Quad blocks in the order in which `partitionNoise` names them. */
+  /** Blocks that scan along the quadtree, in order. */
   get quadBlocks(): Block[] {
     return this.layers.flatMap((layer) => layer.blocks).filter((block) => block.op instanceof QuadScan);
   }
@@ -180,19 +183,20 @@ export class QuadMamba extends Module {
     noise: readonly Tensor[] | undefined,
   ): (block: Block) => Tensor | undefined {
     if (noise === undefined) return () => undefined;
-    const blocks = this.quadBlocks;
+    const blocks = this.quadBlocks.filter((block) => (block.op as QuadScan).draws > 0);
     if (!Array.isArray(noise) || noise.length !== blocks.length)
       throw new ArgumentError(
         op,
         "partitionNoise is not valid",
-        `${blocks.length} tensors, one for each quad block`,
+        `${blocks.length} tensors, one for each quad block that draws`,
         show(noise),
       );
-    for (const t of noise) {
-      requireTensor(op, "partitionNoise", t);
-      if (show(t.shape) !== show([batch, 4]))
-        throw new ShapeError(op, "partitionNoise has the wrong shape", show([batch, 4]), show(t.shape));
-    }
+    blocks.forEach((block, k) => {
+      requireTensor(op, "partitionNoise", noise[k]);
+      const shape = [batch, (block.op as QuadScan).draws];
+      if (show(noise[k].shape) !== show(shape))
+        throw new ShapeError(op, "partitionNoise has the wrong shape", show(shape), show(noise[k].shape));
+    });
     return (block) => noise[blocks.indexOf(block)];
   }
 }
@@ -248,7 +252,7 @@ function makeBlock(
   blockInModel: number,
   dropPath: number,
 ): Block {
-  const { semantics, stateSize, convBias, mlpRatio, postNorm } = config;
+  const { stateSize, convBias, mlpRatio, postNorm } = config;
   const scan = {
     channels,
     innerChannels: channels * config.ssmRatio,
@@ -257,8 +261,8 @@ function makeBlock(
     convBias,
   };
   const op = config.quadStages.includes(stage)
-    ? new QuadScan({ ...scan, semantics, stage, blockInStage, blockInModel })
-    : new CrossScan(scan);
+    ? new QuadScan({ ...config, ...scan, stage, blockInStage, blockInModel })
+    : new CrossScan({ ...scan, fixedWindow: stageWindows(config)[stage - 1] });
   return new Block(op, { channels, mlpRatio, dropPath, postNorm });
 }
 

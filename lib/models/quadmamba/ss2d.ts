@@ -76,15 +76,21 @@ export abstract class SS2D extends Module {
   }
 }
 
+export interface CrossScanOptions extends SS2DOptions {
+  /** Side, in tokens, of windows that are read one after the other; 0: the map is one window. */
+  fixedWindow: number;
+}
+
 /** The plain block's core: by rows, by columns, and both reversed. */
 export class CrossScan extends SS2D {
-  readonly #tables = new TableCache((height, width) => ({
-    tables: { order: crossOrders(height, width) },
-    shapes: { order: [1, 4, height * width] },
-  }));
+  readonly #tables: TableCache<{ order: Int32Array }>;
 
-  constructor(options: SS2DOptions) {
+  constructor(options: CrossScanOptions) {
     super(4, options);
+    this.#tables = new TableCache((height, width) => ({
+      tables: { order: crossOrders(height, width, options.fixedWindow) },
+      shapes: { order: [1, 4, height * width] },
+    }));
   }
 
   protected core(x: Tensor): Tensor {
