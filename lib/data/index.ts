@@ -14,3 +14,4 @@ export {
   preparationFor,
   preparationSchema,
 } from "./preparation.js";
+export type { QuadrantsDataset, QuadrantsSource } from "./quadrants.js";

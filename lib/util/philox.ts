@@ -34,7 +34,7 @@ export function philox4x32(
 }
 
 /** What draws are for. Separate streams never repeat each other's numbers. */
-export const STREAM = { default: 0, init: 1, shuffle: 2, augment: 3 } as const;
+export const STREAM = { default: 0, init: 1, shuffle: 2, augment: 3, scene: 8 } as const;
 
 /** Word `element` of draw `counter`: a whole number below 2^32. The layout is that of native/formulas/philox.h. */
 export function philoxWord(seed: number, stream: number, counter: number, element: number): number {
