@@ -86,6 +86,7 @@ class MaskedScan extends SS2D {
 
   protected core(x: Tensor, noise?: Tensor): Tensor {
     const [batch, height, width, channels] = x.shape;
+    const table = (list: Int32Array, shape = [list.length]) => tensor(list, shape, { device: x.device });
     const { coarseGrid, levels: count, topK, shiftDirections, blockInStage, blockInModel } = this.options;
     const tree: Tree = { grid: coarseGrid, levels: count };
     const shift = windowShift(blockInStage, blockInModel, height, shiftDirections);
@@ -102,16 +103,16 @@ class MaskedScan extends SS2D {
       from += across * across;
       masks.push(
         chooseWindows(
-          level === 0 ? logits : within(logits, masks[level - 1], tensor(parents(tree, level))),
+          level === 0 ? logits : within(logits, masks[level - 1], table(parents(tree, level))),
           topK,
         ),
       );
     }
     const weights = masks.map((mask, level) =>
-      reshape(indexSelect(mask, 1, tensor(levels[level].window)), [batch, height * width, 1]),
+      reshape(indexSelect(mask, 1, table(levels[level].window)), [batch, height * width, 1]),
     );
     const tokens = reshape(x, [batch, height * width, channels]);
-    const written = (t: Tensor, level: number) => indexSelect(t, 1, tensor(inverse(levels[level].place)));
+    const written = (t: Tensor, level: number) => indexSelect(t, 1, table(inverse(levels[level].place)));
     const sequence = weights.reduce(
       (total, w, level) => {
         const moved = mul(tokens, w);
@@ -120,8 +121,8 @@ class MaskedScan extends SS2D {
       written(tokens, 0),
     );
     const plain = bothWays(Int32Array.from({ length: height * width }, (_, k) => k));
-    const y = this.scan(sequence, tensor(plain, [1, 2, height * width]));
-    const read = (level: number) => indexSelect(y, 1, tensor(levels[level].place));
+    const y = this.scan(sequence, table(plain, [1, 2, height * width]));
+    const read = (level: number) => indexSelect(y, 1, table(levels[level].place));
     const restored = weights.reduce(
       (total, w, level) => add(total, mul(sub(read(level + 1), read(level)), w)),
       read(0),
@@ -158,17 +159,16 @@ for (const keys of [
   { levels: 3, coarseGrid: 1, topK: 1 },
   { levels: 2, coarseGrid: 4, topK: 7 },
 ] as Partial<QuadScanOptions>[])
-  ablations(
-    `${JSON.stringify(keys)}: values and gradients of the masked form`,
-    leakFree(() => {
+  onEach(ablations, `${JSON.stringify(keys)}: values and gradients of the masked form`, (device) => {
+    const compare = leakFree(() => {
       manualSeed(5);
       const options = { ...SCAN, ...keys };
       const scan = new QuadScan(options);
       const masked = new MaskedScan(options);
-      scan.to("float64");
-      masked.to("float64").loadStateDict(scan.stateDict());
-      const [x, weights] = [0, 1].map(() => randn([2, 16, 24, 4], { dtype: "float64" }));
-      const noise = randGumbel([2, scan.draws], { dtype: "float64" });
+      scan.to("float64").to(device);
+      masked.to("float64").to(device).loadStateDict(scan.stateDict());
+      const [x, weights] = [0, 1].map(() => randn([2, 16, 24, 4], { dtype: "float64" }).to(device));
+      const noise = randGumbel([2, scan.draws], { dtype: "float64" }).to(device);
       const [got, want] = [scan, masked].map((module) => {
         const inputs = [x, noise].map((t) => {
           const leaf = t.detach();
@@ -191,8 +191,9 @@ for (const keys of [
       }
       scan.dispose();
       masked.dispose();
-    }),
-  );
+    });
+    compare();
+  });
 
 ablations("chooseWindows takes the largest logits, one after the other, and never one twice", () =>
   scope(() => {
