@@ -1,18 +1,19 @@
 /** Rows of the benches on the GPU: device events, L2 flushed before every repetition, medians. */
 import { memory, synchronize } from "../../lib/index.js";
-import { summary, timeCalls } from "../../lib/bench/timing.js";
+import { summary, timeCallsOnGpu } from "../../lib/bench/timing.js";
 import type { Row } from "../helpers/row.js";
 
 export type { Row };
 
-/** Times `fn`, whose tensors are freed, with a cold cache. */
+/** Times `fn`, whose tensors are freed, with a cold cache; `before` comes before each time. */
 export function measure(
   group: string,
   name: string,
   fn: () => unknown,
   cost: { bytes?: number; flops?: number } = {},
+  before?: () => unknown,
 ): Row {
-  return { group, name, ...timeCalls(fn, "cuda"), ...cost };
+  return { group, name, ...timeCallsOnGpu(fn, before), ...cost };
 }
 
 /** Times whole steps one after the other, as a training loop runs them; the host's part counts where it is the longer one. */

@@ -1,4 +1,7 @@
-/** Matrix products at the models' shapes: Y = X W^T, dX and dW, plain and with their neighbours. */
+/**
+ * Matrix products at the models' shapes: Y = X W^T, dX and dW, plain and with their neighbours. A training step rounds a weight to
+ * bfloat16 once, for all products with it: rows show products alone, and one what the first of them takes.
+ */
 import {
   type DType,
   geluLinear,
@@ -9,6 +12,7 @@ import {
   scope,
   type Tensor,
 } from "../../lib/index.js";
+import { copyInto } from "../../lib/nn/module.js";
 import { measure, type Row } from "./measure.js";
 
 /** Rows (tokens), out, in. */
@@ -42,6 +46,7 @@ function productCase([rows, out, inner]: [number, number, number], dtype: DType)
   const x = random([rows, inner]);
   const dy = random([rows, out]);
   const weight = random([out, inner], "float32");
+  const changed = random([out, inner], "float32");
   const bias = random([out], "float32");
   const width = dtype === "bfloat16" ? 2 : 4;
   const cost = { bytes: width * rows * (inner + out) + 4 * out * inner, flops: 2 * rows * out * inner };
@@ -49,17 +54,24 @@ function productCase([rows, out, inner]: [number, number, number], dtype: DType)
   const shape = `${rows} x ${out} x ${inner} ${dtype}`;
   const run = (kernel: string, inputs: (Tensor | null)[], like: Tensor) => () =>
     launch(kernel, inputs, [like]);
+  const forward = () => noGrad(() => linear(x, weight, bias));
   const result = [
-    measure("products", `linear ${shape}`, () => noGrad(() => linear(x, weight, bias)), cost),
+    measure("products", `linear ${shape}`, forward, cost),
     measure("products", `  dx ${shape}`, run("linear_bwd_x", [dy, weight], x), cost),
     measure("products", `  dw ${shape}`, run("linear_bwd_w", [dy, x], weight), cost),
   ];
+  if (dtype === "bfloat16")
+    result.push(
+      measure("products", `  after its weight changed ${shape}`, forward, cost, () =>
+        copyInto(weight, changed),
+      ),
+    );
   if (inner > out && inner % out === 0)
     result.push(
       measure("products", `gelu + linear ${shape}`, () => noGrad(() => geluLinear(x, weight, bias)), cost),
       measure("products", `  dx gelu' ${shape}`, run("gelu_linear_bwd_x", [dy, weight, x], x), wide),
       measure("products", `  dw gelu ${shape}`, run("gelu_linear_bwd_w", [dy, x], weight), cost),
     );
-  for (const t of [x, dy, weight, bias]) t.dispose();
+  for (const t of [x, dy, weight, changed, bias]) t.dispose();
   return result;
 }

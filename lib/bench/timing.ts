@@ -48,8 +48,20 @@ export function summary(times: readonly number[]): Timing {
 
 /** Times `fn`, whose tensors are freed: by the host's clock, or on a GPU by its own, with the L2 cache flushed before each time. */
 export function timeCalls(fn: () => unknown, device: Device = "cpu", effort = EFFORT): Timing {
+  return device === "cpu" ? summary(timesOnHost(() => scope(() => void fn()), effort)) : timeCallsOnGpu(fn);
+}
+
+/** The same on a GPU. `before` comes before each time, which it is no part of. */
+export function timeCallsOnGpu(fn: () => unknown, before: () => unknown = () => {}): Timing {
   const run = () => scope(() => void fn());
-  return summary(device === "cpu" ? timesOnHost(run, effort) : timesOnGpu(run));
+  for (let k = 0; k < GPU_WARM_UP; k++) run();
+  synchronize();
+  const prepare = () =>
+    scope(() => {
+      before();
+      zeros([FLUSH_BYTES / 4], { device: "cuda" });
+    });
+  return summary(timeOnDevice(run, GPU_REPETITIONS, prepare));
 }
 
 function timesOnHost(run: () => void, { warmUpMs, budgetMs, fewest, most }: Effort): number[] {
@@ -72,12 +84,4 @@ function timesOnHost(run: () => void, { warmUpMs, budgetMs, fewest, most }: Effo
     spent += ms * calls;
   }
   return times;
-}
-
-function timesOnGpu(run: () => void): number[] {
-  for (let k = 0; k < GPU_WARM_UP; k++) run();
-  synchronize();
-  return timeOnDevice(run, GPU_REPETITIONS, () =>
-    scope(() => void zeros([FLUSH_BYTES / 4], { device: "cuda" })),
-  );
 }

@@ -21,6 +21,11 @@ void trim();
 /// Copies through pinned buffers, so that the host goes on at once.
 void copy_in(void* device, const void* host, size_t bytes);
 
+/// Copies of weights that kernels keep (cuda/gemm_weight.cu). Memory at `data` is about to be written or freed, or
+/// any memory may be. A recording neither uses copies from outside of it nor leaves its own.
+void forget_weight(const void* data);
+void forget_weights();
+
 /// Graphs: cuda/graph.cu.
 bool capturing();
 void begin_capture();

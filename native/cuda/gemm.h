@@ -51,7 +51,7 @@ struct Product {
 };
 
 /// Where k is long and C small, k is cut into pieces whose sums are added in order, by shape alone.
-/// bfloat16: gelu_a and gelu_grad take operands without k_rows; gelu_b takes both with k_rows and Out float.
+/// bfloat16: gelu_a takes operands without k_rows, gelu_grad B with k_rows, gelu_b both with k_rows and Out float.
 void gemm(const Call& call, const Product<bf16, bf16>& p);
 void gemm(const Call& call, const Product<bf16, float>& p);
 void gemm(const Call& call, const Product<float, float>& p);

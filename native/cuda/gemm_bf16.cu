@@ -192,10 +192,10 @@ void gemm(const Call& call, const Product<bf16, bf16>& p) {
   if (p.fuse == Fuse::gelu_a && copy_pays<RowForm<Fuse::gelu_a>, RowForm<Fuse::none>>(p))
     return run_on_copy(call, p);
   if (p.a.k_rows && p.b.k_rows) return run_sums<Fuse::none>(call, p);
-  if (p.a.k_rows) return run_whole<MixedForm<true>>(call, p);
-  if (p.b.k_rows) return run_whole<MixedForm<false>>(call, p);
+  if (p.a.k_rows) return run_whole<OtherForm>(call, p);
+  if (p.fuse == Fuse::gelu_grad) return run_whole<TurnedForm<Fuse::gelu_grad>>(call, p);
+  if (p.b.k_rows) return run_whole<TurnedForm<Fuse::none>>(call, p);
   if (p.fuse == Fuse::gelu_a) return run_whole<RowForm<Fuse::gelu_a>>(call, p);
-  if (p.fuse == Fuse::gelu_grad) return run_whole<RowForm<Fuse::gelu_grad>>(call, p);
   run_whole<RowForm<Fuse::none>>(call, p);
 }
 

@@ -21,7 +21,9 @@ constexpr int kLeastAhead = 2, kMostAhead = 6;  // steps
 /// warpgroup's instruction gives every warp 16 rows of all columns, and one such product stays in flight.
 template <int width, bool warpgroup>
 struct Tile {
+  static constexpr int kRows = kTileRows;
   static constexpr int kWidth = width;
+  static constexpr int kMultipliers = kThreads;
   static constexpr bool kWarpgroup = warpgroup;
   static constexpr int kAcross = warpgroup || width <= 48 ? 1 : 2;
   static constexpr int kWarpRows = kTileRows * kAcross / 8;
@@ -30,6 +32,21 @@ struct Tile {
   static constexpr int kColumnBlocks = kWarpColumns / 8;
   static constexpr int kInUse = warpgroup ? 2 : 1;  // stages that products may be reading
   static constexpr int kBlocks = width <= 48 ? 3 : (width <= 128 ? 2 : 1);  // of a multiprocessor
+};
+
+/// A tile of gemm_bf16_bulk.cuh: every multiplying warpgroup has 64 rows of all columns.
+template <int rows, int width>
+struct BulkTile {
+  static constexpr int kRows = rows;
+  static constexpr int kWidth = width;
+  static constexpr int kMultipliers = rows * 2;
+  static constexpr bool kWarpgroup = true;
+  static constexpr int kWarpRows = 16;
+  static constexpr int kWarpColumns = width;
+  static constexpr int kRowBlocks = 1;
+  static constexpr int kColumnBlocks = width / 8;
+  static constexpr int kInUse = 2;
+  static constexpr int kBlocks = 1;
 };
 
 template <bool a_k_rows, bool b_k_rows, Fuse fuse, class out>
@@ -57,7 +74,7 @@ struct Bf16Product {
 };
 
 template <class T, class F>
-constexpr int kStageBytes = kOperandBytes<kTileRows, F::kAKRows> + kOperandBytes<T::kWidth, F::kBKRows>;
+constexpr int kStageBytes = kOperandBytes<T::kRows, F::kAKRows> + kOperandBytes<T::kWidth, F::kBKRows>;
 
 template <class T>
 using Sums = float[T::kRowBlocks][T::kColumnBlocks][4];
@@ -280,7 +297,7 @@ template <class T, class Out>
 __device__ __forceinline__ void prefetch_h(const Bf16Product<Out>& p, int64_t c_offset, int64_t row,
                                            int64_t column) {
   constexpr int kLine = 64, kLines = (T::kWidth + kLine - 1) / kLine;
-  for (int index = threadIdx.x; index < kTileRows * kLines; index += kThreads) {
+  for (int index = threadIdx.x; index < T::kRows * kLines; index += T::kMultipliers) {
     const int64_t r = row + index / kLines, j = column + index % kLines * kLine;
     if (r < p.m && j < p.n) prefetch_l2(p.h + c_offset + r * p.ldc + j);
   }

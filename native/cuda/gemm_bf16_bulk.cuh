@@ -1,7 +1,7 @@
 // The same products on Hopper, where operands start and have rows at 16 bytes: the copy engine fills the
-// stages by itself. Of three warpgroups two multiply, 64 rows each of a tile of 128 rows, and one thread of
-// the third orders copies, as far ahead as stages are free, over tile borders. The multiplying warpgroups meet
-// only where they free a stage, so that one may store while the other multiplies. Blocks live as long as the
+// stages by itself. Two or three warpgroups multiply, 64 rows each of a tile of 128 or 192 rows, and one thread
+// of another one orders copies, as far ahead as stages are free, over tile borders. The multiplying warpgroups
+// meet only where they free a stage, so that one may store while the other multiplies. Blocks live as long as the
 // kernel and take every so many-th tile; sums run over k in ascending order, and how tiles are dealt out
 // changes no bit.
 //
@@ -14,11 +14,17 @@
 
 namespace qm::cuda {
 
-constexpr int kMultipliers = 256, kBulkThreads = kMultipliers + 128;
 constexpr int kGroupRows = 16;
-constexpr int kBiasRows = 4;       // two for either multiplying warpgroup
 constexpr int kBarrierBytes = 16;  // of a stage
 constexpr int64_t kMostStages = 8;
+
+template <class T>
+constexpr int kBulkThreads = T::kMultipliers + 128;
+/// Registers of a multiplying thread, and of one that copies: together what a multiprocessor has.
+template <class T>
+constexpr int kMultiplierRegisters = T::kRows == 128 ? 232 : 160;
+template <class T>
+constexpr int kCopierRegisters = T::kRows == 128 ? 40 : 32;
 
 template <class Out>
 struct BulkProduct : Bf16Product<Out> {
@@ -37,13 +43,13 @@ struct TilePlace {
 template <class T, class Out>
 __device__ __forceinline__ TilePlace bulk_tile(const BulkProduct<Out>& p, int unit, int rank) {
   const int tall = p.shares_b ? p.blocks : 1, across = p.shares_b ? 1 : p.blocks;
-  const int row_units = (static_cast<int>(ceil_div(p.m, kTileRows)) + tall - 1) / tall;
+  const int row_units = (static_cast<int>(ceil_div(p.m, T::kRows)) + tall - 1) / tall;
   const int column_units = (p.n_tiles + across - 1) / across, units = row_units * column_units;
   const int piece = unit / units, in_piece = unit % units;
   const int group_rows = kGroupRows / tall, first = in_piece / (group_rows * column_units) * group_rows;
   const int rows = min(group_rows, row_units - first), in_group = in_piece - first * column_units;
   TilePlace tile;
-  tile.row = (int64_t{first + in_group % rows} * tall + (p.shares_b ? rank : 0)) * kTileRows;
+  tile.row = (int64_t{first + in_group % rows} * tall + (p.shares_b ? rank : 0)) * T::kRows;
   tile.column = (int64_t{in_group / rows} * across + (p.shares_b ? 0 : rank)) * T::kWidth;
   tile.piece = piece;
   tile.k_begin = piece * p.k_piece;
@@ -87,31 +93,31 @@ struct StageWalk {
 };
 
 template <class T, class F>
-__global__ void __launch_bounds__(kBulkThreads, 1)
+__global__ void __launch_bounds__(kBulkThreads<T>, 1)
     gemm_bulk_kernel(const __grid_constant__ CUtensorMap map_a, const __grid_constant__ CUtensorMap map_b,
                      const __grid_constant__ BulkProduct<typename F::Out> p) {
   if constexpr (!kHasWarpgroup) return;
   using Out = typename F::Out;
-  constexpr int kBytesA = kOperandBytes<kTileRows, F::kAKRows>, kBytes = kStageBytes<T, F>;
+  constexpr int kBytesA = kOperandBytes<T::kRows, F::kAKRows>, kBytes = kStageBytes<T, F>;
   extern __shared__ __align__(1024) unsigned char shared[];
-  // the stages, rows of bias, barriers of full and of free stages
+  // the stages, two rows of bias for each multiplying warpgroup, barriers of full and of free stages
   float* bias = reinterpret_cast<float*>(shared + p.stages * kBytes);
-  const uint32_t full = shared_address(bias + kBiasRows * T::kWidth), empty = full + 8 * p.stages;
+  const uint32_t full = shared_address(bias + T::kMultipliers / 64 * T::kWidth), empty = full + 8 * p.stages;
   const int rank = blockIdx.x % p.blocks, warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
   const int clusters = gridDim.x / p.blocks, cluster = blockIdx.x / p.blocks;
 
   if (threadIdx.x == 0) {
     for (int stage = 0; stage < p.stages; stage++) {
       init_barrier(full + 8 * stage, 1);
-      init_barrier(empty + 8 * stage, kMultipliers / kWarp * p.blocks);
+      init_barrier(empty + 8 * stage, T::kMultipliers / kWarp * p.blocks);
     }
     publish_barriers();
   }
   sync_cluster();
 
-  if (threadIdx.x >= kMultipliers) {
-    leave_registers<40>();
-    if (threadIdx.x == kMultipliers) {
+  if (threadIdx.x >= T::kMultipliers) {
+    leave_registers<kCopierRegisters<T>>();
+    if (threadIdx.x == T::kMultipliers) {
       const bool pair = p.blocks == 2;
       StageWalk walk;
       for (int unit = cluster; unit < p.units; unit += clusters) {
@@ -123,15 +129,15 @@ __global__ void __launch_bounds__(kBulkThreads, 1)
           const uint32_t barrier = full + 8 * walk.stage, to = shared_address(shared) + walk.stage * kBytes;
           const int k = static_cast<int>(tile.k_begin) + step * kDepth;
           expect_bytes(barrier, kBytes);
-          order_operand<kTileRows, F::kAKRows>(map_a, to, barrier, static_cast<int>(tile.row), k,
-                                               pair && !p.shares_b, rank);
+          order_operand<T::kRows, F::kAKRows>(map_a, to, barrier, static_cast<int>(tile.row), k,
+                                              pair && !p.shares_b, rank);
           order_operand<T::kWidth, F::kBKRows>(map_b, to + kBytesA, barrier, static_cast<int>(tile.column), k,
                                                pair && p.shares_b, rank);
         }
       }
     }
   } else {
-    take_registers<232>();
+    take_registers<kMultiplierRegisters<T>>();
     const int warpgroup = threadIdx.x / 128, in_group = threadIdx.x % 128;
     const auto release = [&](int stage) {
       if (lane < p.blocks) arrive_at(empty + 8 * stage, lane);

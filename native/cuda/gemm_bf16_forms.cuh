@@ -8,20 +8,19 @@ namespace qm::cuda {
 /// By rows of both operands along k: activations and a packed weight.
 template <Fuse fuse>
 using RowForm = Form<false, false, fuse, bf16>;
+/// By rows of A along k and of B along its outer index: gradients of activations and a packed weight.
+template <Fuse fuse>
+using TurnedForm = Form<false, true, fuse, bf16>;
 /// Sums over rows: weight gradients.
 template <Fuse fuse>
 using SumForm = Form<true, true, fuse, float>;
-/// The other two, for matmul.
-template <bool a_k_rows>
-using MixedForm = Form<a_k_rows, !a_k_rows, Fuse::none, bf16>;
+/// The other one, for matmul.
+using OtherForm = Form<true, false, Fuse::none, bf16>;
 
-/// A tile of gemm_bf16_bulk.cuh.
-template <int width>
-struct BulkTile : Tile<width, true> {};
 template <class T>
 constexpr bool kIsBulk = false;
-template <int width>
-constexpr bool kIsBulk<BulkTile<width>> = true;
+template <int rows, int width>
+constexpr bool kIsBulk<BulkTile<rows, width>> = true;
 
 template <class... Tiles>
 struct TileList {};
@@ -33,7 +32,14 @@ struct TilesOf {
 template <>
 struct TilesOf<RowForm<Fuse::none>> {
   using type = TileList<Tile<16, false>, Tile<48, false>, Tile<96, false>, Tile<128, false>, Tile<96, true>,
-                        Tile<128, true>, Tile<192, true>, Tile<256, true>, BulkTile<128>, BulkTile<192>>;
+                        Tile<128, true>, Tile<192, true>, Tile<256, true>, BulkTile<128, 128>,
+                        BulkTile<128, 192>, BulkTile<128, 256>, BulkTile<192, 192>>;
+};
+template <>
+struct TilesOf<TurnedForm<Fuse::none>> {
+  using type = TileList<Tile<16, false>, Tile<48, false>, Tile<96, false>, Tile<128, false>, Tile<96, true>,
+                        Tile<128, true>, Tile<192, true>, Tile<256, true>, BulkTile<128, 128>,
+                        BulkTile<128, 192>, BulkTile<128, 256>, BulkTile<192, 192>>;
 };
 template <>
 struct TilesOf<RowForm<Fuse::gelu_a>> {
@@ -41,14 +47,16 @@ struct TilesOf<RowForm<Fuse::gelu_a>> {
                         Tile<192, true>, Tile<256, true>>;
 };
 template <>
-struct TilesOf<RowForm<Fuse::gelu_grad>> {
+struct TilesOf<TurnedForm<Fuse::gelu_grad>> {
   using type = TileList<Tile<48, false>, Tile<96, false>, Tile<128, false>, Tile<96, true>, Tile<128, true>,
-                        Tile<192, true>, Tile<256, true>, BulkTile<128>, BulkTile<192>>;
+                        Tile<192, true>, Tile<256, true>, BulkTile<128, 128>, BulkTile<128, 192>,
+                        BulkTile<128, 256>, BulkTile<192, 192>>;
 };
 template <>
 struct TilesOf<SumForm<Fuse::none>> {
   using type = TileList<Tile<16, false>, Tile<48, false>, Tile<96, false>, Tile<128, false>, Tile<96, true>,
-                        Tile<128, true>, Tile<192, true>, Tile<256, true>, BulkTile<128>, BulkTile<192>>;
+                        Tile<128, true>, Tile<192, true>, Tile<256, true>, BulkTile<128, 128>,
+                        BulkTile<128, 192>, BulkTile<128, 256>, BulkTile<192, 192>>;
 };
 template <>
 struct TilesOf<SumForm<Fuse::gelu_b>> {
@@ -59,7 +67,7 @@ struct TilesOf<SumForm<Fuse::gelu_b>> {
 template <class... Tiles>
 Plan plan_tiles(const Cut& cut, const DeviceKind& device, TileList<Tiles...>) {
   const TileKind kinds[] = {
-      {Tiles::kWidth, Tiles::kWarpgroup, Tiles::kInUse, Tiles::kBlocks, kIsBulk<Tiles>}...};
+      {Tiles::kRows, Tiles::kWidth, Tiles::kWarpgroup, Tiles::kInUse, Tiles::kBlocks, kIsBulk<Tiles>}...};
   return make_plan(cut, kinds, sizeof...(Tiles), device);
 }
 template <class F>

@@ -36,22 +36,21 @@ CUtensorMap map_operand(const bf16* data, int64_t pitch, int64_t outers, int64_t
                 : map_matrix(data, pitch, outers, k, kRows / parts);
 }
 
-template <int width, class F>
+template <int rows, int width, class F>
 void launch_tile(const Call& call, const Plan& plan, const Bf16Product<typename F::Out>& product,
-                 BulkTile<width>, F) {
-  using T = Tile<width, true>;
+                 BulkTile<rows, width>, F) {
+  using T = BulkTile<rows, width>;
   BulkProduct<typename F::Out> p{product, 0, plan.blocks, plan.shares_b};
   apply_plan(plan, width, p);
   const int64_t tall = p.shares_b ? p.blocks : 1, across = p.shares_b ? 1 : p.blocks;
-  const int64_t units = ceil_div(ceil_div(p.m, kTileRows), tall) * ceil_div(p.n_tiles, across) * plan.pieces;
+  const int64_t units = ceil_div(ceil_div(p.m, rows), tall) * ceil_div(p.n_tiles, across) * plan.pieces;
   p.units = static_cast<int>(units);
   const int64_t clusters =
       std::min<int64_t>(units, int64_t{plan.per_multiprocessor} * multiprocessors() / p.blocks);
-  const CUtensorMap a =
-      map_operand<kTileRows, F::kAKRows>(p.a, p.pitch_a, p.m, p.k, p.shares_b ? 1 : p.blocks);
+  const CUtensorMap a = map_operand<rows, F::kAKRows>(p.a, p.pitch_a, p.m, p.k, p.shares_b ? 1 : p.blocks);
   const CUtensorMap b = map_operand<width, F::kBKRows>(p.b, p.pitch_b, p.n, p.k, p.shares_b ? p.blocks : 1);
   launch_clusters(call, "gemm_bulk_kernel", gemm_bulk_kernel<T, F>, clusters * p.blocks, p.blocks,
-                  kBulkThreads, static_cast<size_t>(plan.shared), a, b, p);
+                  kBulkThreads<T>, static_cast<size_t>(plan.shared), a, b, p);
 }
 
 template <class F, class... Tiles>

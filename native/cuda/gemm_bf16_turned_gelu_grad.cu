@@ -2,6 +2,6 @@
 
 namespace qm::cuda {
 
-template void launch_form<RowForm<Fuse::gelu_grad>>(const Call&, const Plan&, const Bf16Product<bf16>&);
+template void launch_form<TurnedForm<Fuse::gelu_grad>>(const Call&, const Plan&, const Bf16Product<bf16>&);
 
 }  // namespace qm::cuda

@@ -36,7 +36,7 @@ bool estimate(const Cut& cut, const TileKind& kind, const DeviceKind& device, Pl
   };
   plan.stages = kind.in_use + kLeastAhead;
   // worth it when a block has several tiles for one load of B
-  plan.resident = !cut.b_k_rows && plan.pieces == 1 && tiles >= 2 * kind.blocks * kMultiprocessors &&
+  plan.resident = !cut.convert_b && plan.pieces == 1 && tiles >= 2 * kind.blocks * kMultiprocessors &&
                   shared(true, plan.stages) <= device.shared_block;
   plan.shared = shared(plan.resident, plan.stages);
   if (plan.shared > device.shared_block) return false;
@@ -79,13 +79,12 @@ bool estimate(const Cut& cut, const TileKind& kind, const DeviceKind& device, Pl
 }
 
 // The same of gemm_bf16_bulk.cuh, whose blocks are alone on a multiprocessor.
-constexpr double kBulkRate = 5650, kBulkWideRate = 5500;  // the latter for tiles of more than 128 columns
-constexpr double kBulkL2 = 9200;                          // of the whole device
-constexpr double kBulkThroughL2 = 0.3;                    // of the time that memory takes, L2 is busy with it
-constexpr double kBulkTile = 500, kBulkStoreRate = 50;    // between the products of two tiles
-constexpr double kBulkStart = 2000;                       // until the first product
+constexpr double kBulkRate = 5840, kBulkWideRate = 6150;  // the latter for tiles of more than 128 columns
+constexpr double kBulkL2 = 14800;                         // of the whole device
+constexpr double kBulkThroughL2 = 0.28;                   // of the time that memory takes, L2 is busy with it
+constexpr double kBulkTile = 130, kBulkStoreRate = 24;    // between the products of two tiles
 constexpr double kPartial = 1600;                         // bytes of pieces, written and added
-constexpr double kBulkOverlap = 0.1;  // what is hidden behind the other still costs so much
+constexpr double kBulkOverlap = 0.36;  // what is hidden behind the other still costs so much
 
 // With one column of tiles and so few steps, a tile is stored as long as it is multiplied: blocks that share a
 // multiprocessor hide that better.
@@ -93,11 +92,11 @@ constexpr int64_t kFewSteps = 3;
 
 /// False if a pair of tiles would be half empty for sure.
 bool estimate_bulk(const Cut& cut, const TileKind& kind, const DeviceKind& device, Plan& plan) {
-  const int64_t row_tiles = ceil_div(cut.m, kTileRows), column_tiles = ceil_div(cut.n, kind.width);
+  const int64_t row_tiles = ceil_div(cut.m, kind.rows), column_tiles = ceil_div(cut.n, kind.width);
   const int64_t tall = plan.shares_b ? plan.blocks : 1, across = plan.shares_b ? 1 : plan.blocks;
   if (row_tiles < tall || column_tiles < across) return false;
-  const int64_t stage = (kTileRows + kind.width) * kRowBytes;
-  const int64_t around = kind.width * kBiasRows * int64_t{sizeof(float)};
+  const int64_t stage = (kind.rows + kind.width) * kRowBytes;
+  const int64_t around = kind.rows / 32 * kind.width * int64_t{sizeof(float)};
   plan.stages =
       static_cast<int>(std::min((device.shared_block - around) / (stage + kBarrierBytes), kMostStages));
   plan.shared = plan.stages * (stage + kBarrierBytes) + around;
@@ -107,16 +106,15 @@ bool estimate_bulk(const Cut& cut, const TileKind& kind, const DeviceKind& devic
   const int64_t units = ceil_div(row_tiles, tall) * ceil_div(column_tiles, across) * plan.pieces;
   const int64_t each = ceil_div(units, kMultiprocessors / plan.blocks);
   const double multiply =
-      2.0 * kTileRows * kind.width * depth / (kind.width > 128 ? kBulkWideRate : kBulkRate);
+      2.0 * kind.rows * kind.width * depth / (kind.width > 128 ? kBulkWideRate : kBulkRate);
   const double busy_blocks = static_cast<double>(std::min(units * plan.blocks, kMultiprocessors));
   const double fill = 2.0 * depth * busy_blocks / kBulkL2 *
-                      (static_cast<double>(kTileRows) / static_cast<double>(across) +
+                      (static_cast<double>(kind.rows) / static_cast<double>(across) +
                        static_cast<double>(kind.width) / static_cast<double>(tall));
-  const double store = kBulkTile + kTileRows * kind.width / kBulkStoreRate;
+  const double store = kBulkTile + kind.rows * kind.width / kBulkStoreRate;
   const double moved = ((m + n) * k * 2 + c * cut.out_bytes) / kDram;
   const double rounds = static_cast<double>(each);
-  const double busy =
-      std::max(rounds * multiply, rounds * fill + kBulkThroughL2 * moved) + rounds * store + kBulkStart;
+  const double busy = std::max(rounds * multiply, rounds * fill + kBulkThroughL2 * moved) + rounds * store;
   const double after =
       plan.pieces > 1 ? kLaunch + static_cast<double>(plan.pieces) * c * sizeof(float) / kPartial : 0;
   plan.time = std::max(busy, moved) + kBulkOverlap * std::min(busy, moved) + after;
@@ -131,7 +129,7 @@ Plan make_plan(const Cut& cut, const TileKind* kinds, int count, const DeviceKin
     const TileKind& kind = kinds[tile];
     if ((kind.warpgroup && !device.warpgroup) || (kind.bulk && !cut.bulk)) continue;
     if (kind.bulk && cut.n <= kind.width && cut.k <= kFewSteps * kDepth) continue;
-    const int64_t tiles = ceil_div(cut.m, kTileRows) * ceil_div(cut.n, kind.width) * cut.batches;
+    const int64_t tiles = ceil_div(cut.m, kind.rows) * ceil_div(cut.n, kind.width) * cut.batches;
     const int64_t steps = std::max<int64_t>(ceil_div(cut.k, kDepth), 1);
     for (int rounds = 0; rounds <= (cut.may_split ? 4 : 0); rounds++) {
       // 0: whole; otherwise as many pieces as fill the multiprocessors so often

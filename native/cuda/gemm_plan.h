@@ -7,7 +7,7 @@
 namespace qm::cuda {
 
 struct TileKind {
-  int width;
+  int rows, width;
   bool warpgroup;
   int in_use;  // stages that products may be reading
   int blocks;  // that share a multiprocessor, as far as registers allow

@@ -1,11 +1,13 @@
+#include <memory>
+#include <unordered_map>
+
+#include "cuda/context.h"
 #include "cuda/device/pack.cuh"
 #include "cuda/gemm_weight.h"
 
 namespace qm::cuda {
 
 namespace {
-
-constexpr int kEdge = 32;
 
 /// One thread per 16 bytes of the copy, `chunks` of them in a row. `wide`: rows of the weight are as long, and
 /// can be read so.
@@ -32,30 +34,31 @@ __global__ void pack_weight_kernel(const float* weight, bf16* copy, int64_t rows
   store_pack(copy + at * 8, out);
 }
 
-/// A block turns a square of 32 x 32 over in shared memory; threads are 32 x 8.
-__global__ void turn_weight_kernel(const float* weight, bf16* copy, int64_t out, int64_t in, int64_t pitch) {
-  __shared__ float square[kEdge][kEdge + 1];
-  const int64_t across = (in + kEdge - 1) / kEdge, down = (pitch + kEdge - 1) / kEdge;
-  const int64_t group = blockIdx.x / (across * down), o = blockIdx.x / across % down * kEdge,
-                i = blockIdx.x % across * kEdge;
-  const int x = threadIdx.x;
-  for (int y = threadIdx.y; y < kEdge; y += blockDim.y)
-    square[y][x] = o + y < out && i + x < in ? weight[(group * out + o + y) * in + i + x] : 0.0f;
-  __syncthreads();
-  for (int y = threadIdx.y; y < kEdge; y += blockDim.y)
-    if (i + y < in && o + x < pitch) copy[(group * in + i + y) * pitch + o + x] = narrow<bf16>(square[x][y]);
+struct Packed {
+  int64_t rows, in;
+  std::unique_ptr<Scratch<bf16>> copy;
+};
+/// By the address of the weight.
+std::unordered_map<const void*, Packed>& packed_weights() {
+  static auto* instance = new std::unordered_map<const void*, Packed>;
+  return *instance;
 }
 
 }  // namespace
 
-void pack_weight(const Call& call, const float* weight, bf16* copy, int64_t groups, int64_t out, int64_t in,
-                 bool k_out, int64_t pitch) {
-  if (k_out)
-    QM_LAUNCH(call, turn_weight_kernel, grid_of(groups * ceil_div(in, kEdge) * ceil_div(pitch, kEdge), 1),
-              dim3(kEdge, 8), 0, weight, copy, out, in, pitch);
-  else
-    QM_LAUNCH(call, pack_weight_kernel, grid_of(groups * out * (pitch / 8)), kThreads, 0, weight, copy,
-              groups * out, in, pitch / 8, in == pitch && aligned_to<16>(weight));
+const bf16* packed_weight(const Call& call, const float* weight, int64_t rows, int64_t in) {
+  Packed& packed = packed_weights()[weight];
+  if (packed.copy && packed.rows == rows && packed.in == in) return packed.copy->get();
+  packed.copy.reset();
+  const int64_t chunks = packed_pitch(in) / 8;
+  auto copy = std::make_unique<Scratch<bf16>>(rows * packed_pitch(in));
+  QM_LAUNCH(call, pack_weight_kernel, grid_of(rows * chunks), kThreads, 0, weight, copy->get(), rows, in,
+            chunks, in % 8 == 0 && aligned_to<16>(weight));
+  packed = {rows, in, std::move(copy)};
+  return packed.copy->get();
 }
+
+void forget_weight(const void* data) { packed_weights().erase(data); }
+void forget_weights() { packed_weights().clear(); }
 
 }  // namespace qm::cuda

@@ -25,6 +25,7 @@ bool capturing() { return graphs().capturing; }
 void begin_capture() {
   Graphs& g = graphs();
   if (g.capturing) throw Error(ErrorKind::argument, "capture: another capture is under way");
+  forget_weights();
   check(cudaStreamBeginCapture(stream(), cudaStreamCaptureModeRelaxed), "beginning a capture");
   g.capturing = true;
   begin_pool(++g.last);
@@ -34,6 +35,7 @@ int64_t end_capture() {
   Graphs& g = graphs();
   if (!g.capturing) throw Error(ErrorKind::argument, "capture: no capture is under way");
   g.capturing = false;
+  forget_weights();
   end_pool();
   cudaGraph_t graph = nullptr;
   cudaGraphExec_t exec = nullptr;
@@ -50,6 +52,7 @@ void abort_capture() {
   Graphs& g = graphs();
   if (!g.capturing) return;
   g.capturing = false;
+  forget_weights();
   end_pool();
   cudaGraph_t graph = nullptr;
   cudaStreamEndCapture(stream(), &graph);
@@ -61,6 +64,7 @@ void abort_capture() {
 void replay(int64_t graph, uint64_t draw_offset) {
   const auto it = graphs().all.find(graph);
   if (it == graphs().all.end()) throw Error(ErrorKind::argument, "capture: no such graph");
+  forget_weights();
   set_draw_offset(draw_offset);
   check(cudaGraphLaunch(it->second, stream()), "launching a graph");
   set_draw_offset(0);

@@ -86,8 +86,8 @@ void layer_fwd(const Call& call, Fuse fuse) {
   call.require(!bias.present || bias.numel() == s.out, "bias [out]");
   float_dispatch(call, y.dtype, [&](auto zero) {
     using T = decltype(zero);
-    const Weight<T> w(call, weight.as<Acc<T>>(), 1, s.out, s.in, false);
-    Product<T, T> p{s.rows, s.out, s.in, {x.as<T>(), s.in, false}, w.operand(), y.as<T>(), s.out};
+    const Weight<T> w = weight_operand<T>(call, weight.as<Acc<T>>(), 1, s.out, s.in, false);
+    Product<T, T> p{s.rows, s.out, s.in, {x.as<T>(), s.in, false}, w.operand, y.as<T>(), s.out};
     p.fuse = fuse;
     p.bias = bias.present ? bias.as<Acc<T>>() : nullptr;
     gemm(call, p);
@@ -102,8 +102,8 @@ void layer_bwd_x(const Call& call, const TensorView* h) {
   call.require(!h || h->shape == dx.shape, "h of the shape of dh");
   float_dispatch(call, dx.dtype, [&](auto zero) {
     using T = decltype(zero);
-    const Weight<T> w(call, weight.as<Acc<T>>(), 1, s.out, s.in, true);
-    Product<T, T> p{s.rows, s.in, s.out, {dy.as<T>(), s.out, false}, w.operand(), dx.as<T>(), s.in};
+    const Weight<T> w = weight_operand<T>(call, weight.as<Acc<T>>(), 1, s.out, s.in, true);
+    Product<T, T> p{s.rows, s.in, s.out, {dy.as<T>(), s.out, false}, w.operand, dx.as<T>(), s.in};
     if (h) {
       p.fuse = Fuse::gelu_grad;
       p.h = h->as<T>();
@@ -164,10 +164,10 @@ void grouped_linear_fwd(const Call& call) {
   const Groups s = groups_of(call, x.shape, weight.shape, y.shape);
   float_dispatch(call, y.dtype, [&](auto zero) {
     using T = decltype(zero);
-    const Weight<T> w(call, weight.as<Acc<T>>(), s.groups, s.out, s.in, false);
+    const Weight<T> w = weight_operand<T>(call, weight.as<Acc<T>>(), s.groups, s.out, s.in, false);
     const int64_t ldc = s.groups * s.out;
-    Product<T, T> p{s.rows, s.out, s.in, {x.as<T>(), s.groups * s.in, false}, w.operand(), y.as<T>(), ldc};
-    p.batches.add(s.groups, s.in, w.group_stride());
+    Product<T, T> p{s.rows, s.out, s.in, {x.as<T>(), s.groups * s.in, false}, w.operand, y.as<T>(), ldc};
+    p.batches.add(s.groups, s.in, w.group_stride);
     p.batches.c = s.out;
     gemm(call, p);
   });
@@ -180,10 +180,10 @@ void grouped_linear_bwd_x(const Call& call) {
   const Groups s = groups_of(call, dx.shape, weight.shape, dy.shape);
   float_dispatch(call, dx.dtype, [&](auto zero) {
     using T = decltype(zero);
-    const Weight<T> w(call, weight.as<Acc<T>>(), s.groups, s.out, s.in, true);
+    const Weight<T> w = weight_operand<T>(call, weight.as<Acc<T>>(), s.groups, s.out, s.in, true);
     const int64_t ldc = s.groups * s.in;
-    Product<T, T> p{s.rows, s.in, s.out, {dy.as<T>(), s.groups * s.out, false}, w.operand(), dx.as<T>(), ldc};
-    p.batches.add(s.groups, s.out, w.group_stride());
+    Product<T, T> p{s.rows, s.in, s.out, {dy.as<T>(), s.groups * s.out, false}, w.operand, dx.as<T>(), ldc};
+    p.batches.add(s.groups, s.out, w.group_stride);
     p.batches.c = s.in;
     gemm(call, p);
   });

@@ -90,17 +90,21 @@ const DeviceApi kApi = {
     },
     [](void* data, size_t bytes) {
       std::lock_guard<std::recursive_mutex> lock(lock_of_all());
+      forget_weight(data);
       release(data, bytes);
     },
     [] { return cached_bytes(); },
     [] {
       std::lock_guard<std::recursive_mutex> lock(lock_of_all());
-      if (!capturing()) trim();
+      if (capturing()) return;
+      forget_weights();
+      trim();
     },
     [](void* device, const void* host, size_t bytes, DeviceFailure* failure) {
       return guarded(failure, [&] {
         require_alive();
         refuse_in_capture("a copy from the host");
+        forget_weight(device);
         copy_in(device, host, bytes);
       });
     },
@@ -116,6 +120,7 @@ const DeviceApi kApi = {
     [](const Call* call, DeviceFailure* failure) {
       return guarded(failure, [&] {
         require_alive();
+        for (int i = 0; i < call->n_out; i++) forget_weight(call->out[i].data);
         run_timed(*call, kTable[call->row]);
       });
     },
