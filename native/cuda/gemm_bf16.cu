@@ -79,9 +79,10 @@ bool bulk_copies(const Bf16Product<Out>& p) {
 template <class F>
 Plan plan_of(const Bf16Product<typename F::Out>& p) {
   constexpr bool kMaySplit = std::is_same_v<typename F::Out, float>;
-  return plan_form<F>(Cut{p.m, p.n, p.k, p.batches.count, F::kBKRows, kMaySplit, F::kFuse == Fuse::gelu_a,
-                          F::kFuse == Fuse::gelu_b, sizeof(typename F::Out), bulk_copies(p)},
-                      device_kind());
+  return plan_form<F>(
+      Cut{p.m, p.n, p.k, p.batches.count, F::kBKRows, kMaySplit, F::kFuse == Fuse::gelu_a,
+          F::kFuse == Fuse::gelu_b, sizeof(typename F::Out), F::kFuse == Fuse::gelu_grad, bulk_copies(p)},
+      device_kind());
 }
 
 template <class F>

@@ -89,6 +89,9 @@ constexpr double kBulkOverlap = 0.36;  // what is hidden behind the other still 
 // With one column of tiles and so few steps, a tile is stored as long as it is multiplied: blocks that share a
 // multiprocessor hide that better.
 constexpr int64_t kFewSteps = 3;
+// Up to here a tile of 192 rows loses what it gains, unless there is arithmetic in the stores for its third
+// warpgroup.
+constexpr int64_t kTallSteps = 6;
 
 /// False if a pair of tiles would be half empty for sure.
 bool estimate_bulk(const Cut& cut, const TileKind& kind, const DeviceKind& device, Plan& plan) {
@@ -129,6 +132,7 @@ Plan make_plan(const Cut& cut, const TileKind* kinds, int count, const DeviceKin
     const TileKind& kind = kinds[tile];
     if ((kind.warpgroup && !device.warpgroup) || (kind.bulk && !cut.bulk)) continue;
     if (kind.bulk && cut.n <= kind.width && cut.k <= kFewSteps * kDepth) continue;
+    if (kind.rows > kTileRows && cut.k <= kTallSteps * kDepth && !cut.gelu_grad) continue;
     const int64_t tiles = ceil_div(cut.m, kind.rows) * ceil_div(cut.n, kind.width) * cut.batches;
     const int64_t steps = std::max<int64_t>(ceil_div(cut.k, kDepth), 1);
     for (int rounds = 0; rounds <= (cut.may_split ? 4 : 0); rounds++) {

@@ -26,6 +26,7 @@ struct Cut {
   bool may_split;
   bool convert_a, convert_b;  // an operand takes its gelu on the way
   int out_bytes;              // of an element
+  bool gelu_grad;             // the product is multiplied by gelu'
   bool bulk;                  // the copy engine can read both operands
 };
 
