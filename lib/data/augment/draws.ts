@@ -1,4 +1,4 @@
-import { philoxWord, STREAM } from "../../util/philox.js";
+import { philoxBlock, STREAM } from "../../util/philox.js";
 
 /** What a training image is drawn for: the same key gives the same changes, whatever else is drawn, when and where. */
 export interface SampleKey {
@@ -19,6 +19,8 @@ export class Draws {
   readonly #seed: number;
   readonly #sample: number;
   #element: number;
+  /** The four words around `#element`. */
+  #words: readonly number[] = [];
   /** The second normal number of a pair. */
   #spare: number | undefined;
 
@@ -30,7 +32,10 @@ export class Draws {
 
   /** From 0 to below 1. */
   uniform(): number {
-    return philoxWord(this.#seed, STREAM.augment, this.#sample, this.#element++) / 2 ** 32;
+    const place = this.#element % 4;
+    if (place === 0) this.#words = philoxBlock(this.#seed, STREAM.augment, this.#sample, this.#element / 4);
+    this.#element++;
+    return this.#words[place] / 2 ** 32;
   }
 
   between(low: number, high: number): number {
