@@ -18,9 +18,9 @@ const STATUS = "/proc/self/status";
 function javascriptShare(run: () => void): number {
   const kernels = addon.run;
   let inside = 0;
-  addon.run = (record, size) => {
+  addon.run = (size) => {
     const begin = performance.now();
-    kernels(record, size);
+    kernels(size);
     inside += performance.now() - begin;
   };
   try {

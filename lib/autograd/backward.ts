@@ -69,7 +69,10 @@ export function grad(
   });
 }
 
-/** Gradients on their way to nodes, each owned here and counted, since a rule may return one tensor for several inputs. */
+/**
+ * Gradients on their way to nodes, counted, since a rule may return one tensor for several inputs. They belong to the scope of
+ * the walk; what has been used is freed at once.
+ */
 class Pending {
   readonly #byNode = new Map<Node, Tensor>();
   readonly #uses = new Map<Tensor, number>();
@@ -93,7 +96,7 @@ class Pending {
       this.#uses.delete(t);
       return t;
     }
-    const own = arithmetic.copy(t).keep();
+    const own = arithmetic.copy(t);
     this.#uses.set(t, uses + 1);
     this.drop(t);
     return own;
@@ -105,7 +108,7 @@ class Pending {
       this.#byNode.set(node, t);
       return;
     }
-    const sum = arithmetic.add(waiting, t).keep();
+    const sum = arithmetic.add(waiting, t);
     this.drop(waiting);
     this.drop(t);
     this.hold(sum);
@@ -115,9 +118,6 @@ class Pending {
     const t = this.#byNode.get(node);
     this.#byNode.delete(node);
     return t;
-  }
-  freeAll(): void {
-    for (const t of this.#uses.keys()) t.dispose();
   }
 }
 
@@ -147,24 +147,24 @@ function walk(
     if (!sameShape(gradient.shape, root.shape) || gradient.dtype !== root.dtype)
       throw new ShapeError(op, "the gradient has another shape or dtype", describe(root), describe(gradient));
   }
-  noGrad(() => {
-    const pending = new Pending();
-    try {
+  noGrad(() =>
+    scope(() => {
+      const pending = new Pending();
       // the caller's storage, only read: take() copies what is shared
-      const first = (gradient ? alias(gradient, op) : arithmetic.onesLike(root)).keep();
+      const first = gradient ? alias(gradient, op) : arithmetic.onesLike(root);
       pending.hold(first);
       deliver(nodeOf(root) ?? root, first, pending, wanted);
       for (const node of reachable(nodeOf(root))) {
         const dy = pending.pull(node);
         if (!dy) continue;
-        if (wanted?.has(node)) wanted.set(node, arithmetic.copy(dy));
+        if (wanted?.has(node)) wanted.set(node, arithmetic.copy(dy).keep());
         const folded = node.folds === undefined ? null : node.edges[node.folds];
         const waiting = (folded instanceof Node && pending.pull(folded)) || null;
         const contributions = scope(() => {
           const raw = node.rule(dy, waiting);
           return raw.map((dx, k) => (dx && node.edges[k] ? fit(node, k, dx) : null));
         });
-        for (const dx of contributions) if (dx) hold(dx, pending);
+        for (const dx of contributions) if (dx) pending.hold(dx);
         pending.drop(dy);
         if (waiting) pending.drop(waiting);
         if (!retainGraph) node.freeSaved();
@@ -172,21 +172,13 @@ function walk(
           if (dx) deliver(node.edges[k], dx, pending, wanted);
         });
       }
-    } finally {
-      pending.freeAll();
-    }
-  });
-}
-
-/** Ownership of a contribution; dy itself, passed through, is held already. */
-function hold(dx: Tensor, pending: Pending): void {
-  dx.keep();
-  pending.hold(dx);
+    }),
+  );
 }
 
 /** A contribution in the shape of its input: broadcasting undone, anything else refused. */
 function fit(node: Node, k: number, dx: Tensor): Tensor {
-  const shape = node.shapes[k];
+  const { shape } = node.inputs[k];
   return sameShape(dx.shape, shape) ? dx : arithmetic.sumTo(dx, shape);
 }
 
@@ -202,12 +194,13 @@ function deliver(
     const before = wanted ? wanted.get(edge) : edge.grad;
     let total: Tensor;
     if (before) {
-      total = arithmetic.add(before, dx).keep();
+      total = arithmetic.add(before, dx);
       before.dispose();
       pending.drop(dx);
     } else {
       total = pending.take(dx);
     }
+    total.keep();
     if (wanted) wanted.set(edge, total);
     else edge.grad = total;
   }

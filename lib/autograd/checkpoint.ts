@@ -49,7 +49,7 @@ export function checkpoint(fn: (...inputs: Tensor[]) => Tensor, ...inputs: Tenso
   output.node = new Node(
     "checkpoint",
     inputs.map((t): Edge => (t.requiresGrad ? (nodeOf(t) ?? t) : null)),
-    inputs.map((t) => t.shape),
+    inputs.map(({ shape }) => ({ shape })),
     saved,
     rule,
   );

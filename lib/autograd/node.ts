@@ -2,6 +2,7 @@
  * The tape. A node is one recorded op: what backward needs, and edges to where its inputs came from. Nodes are counted by
  * the tensors and nodes that hold them, so that a graph nobody can reach any more frees what it saved at once.
  */
+import type { Shape } from "../tensor/shape.js";
 import type { GraphNode, Tensor } from "../tensor/tensor.js";
 import { AutogradError } from "../util/errors.js";
 
@@ -21,8 +22,8 @@ export class Node implements GraphNode {
   /** Creation order: a node is younger than all nodes it depends on. */
   readonly sequence = created++;
   readonly edges: readonly Edge[];
-  /** Shapes of the inputs: gradients of broadcast inputs are summed down to them. */
-  readonly shapes: readonly (readonly number[])[];
+  /** Gradients of broadcast inputs are summed down to the inputs' shapes. */
+  readonly inputs: readonly { readonly shape: Shape }[];
   /** The input whose other gradients the rule adds on its way, instead of a pass over them of its own. */
   readonly folds: number | undefined;
   #rule: BackwardRule | null;
@@ -33,14 +34,14 @@ export class Node implements GraphNode {
   constructor(
     op: string,
     edges: readonly Edge[],
-    shapes: readonly (readonly number[])[],
+    inputs: readonly { readonly shape: Shape }[],
     saved: readonly Tensor[],
     rule: BackwardRule,
     folds?: number,
   ) {
     this.op = op;
     this.edges = edges;
-    this.shapes = shapes;
+    this.inputs = inputs;
     this.#saved = saved;
     this.#rule = rule;
     this.folds = folds;

@@ -79,7 +79,10 @@ export interface NativeStats {
 type Data = Float32Array | Float64Array | Int32Array | BigInt64Array | Uint8Array | Uint16Array;
 
 interface Addon {
-  run(record: Float64Array, size: number): void;
+  /** The one array that calls are written into, with room for at least `size` numbers; a larger one replaces it. */
+  record(size: number): Float64Array;
+  /** Runs the call that the first `size` numbers of the record describe. */
+  run(size: number): void;
   create(dtype: number, device: number, dims: Float64Array, data: Data): number;
   view(handle: number, dims: Float64Array): number;
   retain(handle: number): number;
@@ -117,7 +120,7 @@ interface Addon {
   plainScan<T extends Float32Array | Float64Array>(sizes: Float64Array, ...arrays: T[]): void;
 }
 
-const ABI = 3;
+const ABI = 4;
 
 /** The package folder: the nearest one above this file with a package.json. */
 export function packageRoot(): string {

@@ -57,7 +57,16 @@ export abstract class Module {
   }
 
   parameters(): Tensor[] {
-    return [...this.namedParameters().values()];
+    const found: Tensor[] = [];
+    this.#addParameters(found);
+    return found;
+  }
+
+  /** Without names, which would take longer than all else here: every step asks. */
+  #addParameters(found: Tensor[]): void {
+    for (const [, part] of this.children())
+      if (part instanceof Module) part.#addParameters(found);
+      else if (part.requiresGrad) found.push(part);
   }
 
   /** The module's own tensors by name, not copies. */

@@ -113,6 +113,7 @@ function extremes(
 }
 
 function comparison(name: string): (a: Operand, b: Operand) => Tensor {
+  const kernel = `${name}_fwd`;
   const op = defineOp({
     name,
     infer: ([a, b]) => {
@@ -123,7 +124,7 @@ function comparison(name: string): (a: Operand, b: Operand) => Tensor {
         dtype: "bool" as DType,
       };
     },
-    forward: ([a, b], _, out) => launch(`${name}_fwd`, [a, b], [out]),
+    forward: ([a, b], _, out) => launch(kernel, [a, b], [out]),
   });
   return (a, b) => op(operands(name, a, b));
 }

@@ -4,9 +4,9 @@
  */
 import { gradEnabled } from "../autograd/mode.js";
 import { type Edge, Node, nodeOf } from "../autograd/node.js";
-import { type OutputSpec, runKernel } from "../native/launch.js";
+import { beginCall, madeHandle, putNumber, putOutput, runCall } from "../native/launch.js";
 import { DTYPES, type DType, isFloat, parameterDType, requireDType } from "../tensor/dtype.js";
-import { requireShape, type Shape } from "../tensor/shape.js";
+import { checkShape, type Shape } from "../tensor/shape.js";
 import {
   type Device,
   deviceCode,
@@ -67,49 +67,16 @@ export function launch(
   kernel: string,
   inputs: readonly Input[],
   outputs: readonly TensorSpec[],
-  attrs: number[] = [],
+  attrs: readonly number[] = NO_ATTRS,
 ): Tensor[] {
   requireCall(kernel, inputs, outputs, attrs);
-  // loops, as map() would pass over holes
-  const ids: number[] = [];
-  for (const t of inputs) ids.push(handleOf(kernel, t));
-  const specs: OutputSpec[] = [];
-  for (const spec of outputs) specs.push(outputOf(kernel, spec));
-  const handles = runKernel(kernel, ids, specs, attrs);
-  return handles.map((handle, k) => new Tensor(handle, outputs[k]));
-}
-
-function requireCall(kernel: unknown, inputs: unknown, outputs: unknown, attrs: unknown): void {
-  if (typeof kernel !== "string" || kernel === "")
-    throw new ArgumentError("launch", "kernel is not valid", "a name", show(kernel));
-  for (const list of [inputs, outputs, attrs])
-    if (!Array.isArray(list))
-      throw new ArgumentError("launch", `arguments of ${kernel} are not valid`, "arrays", show(list));
-  for (const value of attrs as unknown[])
-    if (typeof value !== "number")
-      throw new ArgumentError("launch", `an attribute of ${kernel} is not valid`, "a number", show(value));
-}
-
-/** -1 for an optional input that is absent. */
-function handleOf(kernel: string, t: Input): number {
-  if (t === null) return -1;
-  if (!isTensor(t))
-    throw new ArgumentError("launch", `an input of ${kernel} is not a tensor`, "a Tensor or null", show(t));
-  return t.handle(kernel);
-}
-function outputOf(kernel: string, spec: TensorSpec): OutputSpec {
-  if (spec === null || typeof spec !== "object")
-    throw new ArgumentError(
-      "launch",
-      `an output of ${kernel} is not valid`,
-      "{shape, dtype, device}",
-      show(spec),
-    );
-  return {
-    dtype: DTYPES[requireDType("launch", spec.dtype)].code,
-    device: deviceCode(requireDevice("launch", spec.device)),
-    shape: requireShape("launch", spec.shape),
-  };
+  beginCall(kernel, inputs.length, outputs.length, attrs.length);
+  putHandles(kernel, inputs);
+  putNumber(outputs.length);
+  for (let k = 0; k < outputs.length; k++) putSpec(kernel, outputs[k]);
+  for (let k = 0; k < attrs.length; k++) putNumber(attrs[k]);
+  runCall(kernel);
+  return outputs.map((spec, k) => new Tensor(madeHandle(k), spec));
 }
 
 /** Runs a kernel that writes into live tensors. */
@@ -117,20 +84,59 @@ export function launchInto(
   kernel: string,
   inputs: readonly Input[],
   outputs: readonly Tensor[],
-  attrs: number[] = [],
+  attrs: readonly number[] = NO_ATTRS,
 ): void {
-  runKernel(
-    kernel,
-    inputs.map((t) => (t ? t.handle(kernel) : -1)),
-    outputs.map((t) => t.handle(kernel)),
-    attrs,
-  );
+  beginCall(kernel, inputs.length, outputs.length, attrs.length);
+  putHandles(kernel, inputs);
+  putHandles(kernel, outputs);
+  for (const value of attrs) putNumber(value);
+  runCall(kernel);
+}
+
+const NO_ATTRS: readonly number[] = [];
+
+function requireCall(kernel: unknown, inputs: unknown, outputs: unknown, attrs: unknown): void {
+  if (typeof kernel !== "string" || kernel === "")
+    throw new ArgumentError("launch", "kernel is not valid", "a name", show(kernel));
+  requireList(kernel, inputs);
+  requireList(kernel, outputs);
+  for (const value of requireList(kernel, attrs))
+    if (typeof value !== "number")
+      throw new ArgumentError("launch", `an attribute of ${kernel} is not valid`, "a number", show(value));
+}
+
+function requireList(kernel: string, list: unknown): unknown[] {
+  if (Array.isArray(list)) return list;
+  throw new ArgumentError("launch", `arguments of ${kernel} are not valid`, "arrays", show(list));
+}
+
+/** The number of tensors, and their handles; -1 for an optional one that is absent. */
+function putHandles(kernel: string, tensors: readonly Input[]): void {
+  putNumber(tensors.length);
+  for (let k = 0; k < tensors.length; k++) {
+    const t = tensors[k];
+    if (t !== null && !isTensor(t))
+      throw new ArgumentError("launch", `an input of ${kernel} is not a tensor`, "a Tensor or null", show(t));
+    putNumber(t === null ? -1 : t.handle(kernel));
+  }
+}
+
+function putSpec(kernel: string, spec: TensorSpec): void {
+  if (spec === null || typeof spec !== "object")
+    throw new ArgumentError(
+      "launch",
+      `an output of ${kernel} is not valid`,
+      "{shape, dtype, device}",
+      show(spec),
+    );
+  const { dtype, device, shape } = spec;
+  checkShape("launch", shape);
+  putOutput(DTYPES[requireDType("launch", dtype)].code, deviceCode(requireDevice("launch", device)), shape);
 }
 
 /** The function that applies an op to its inputs; null stands for an optional input that is absent. */
 export function defineOp<A = void>(op: OpDefinition<A>): (inputs: readonly Input[], attrs: A) => Tensor {
   requireDefinition(op);
-  const saveInputs = op.saves?.inputs ?? [];
   return (inputs, attrs) => {
     // Absent inputs stay null at run time; definitions that have optional inputs ask for them.
     const present = inputs as readonly Tensor[];
@@ -144,43 +150,52 @@ export function defineOp<A = void>(op: OpDefinition<A>): (inputs: readonly Input
     } catch (error) {
       throw named(op.name, error);
     }
-    const [output, ...extras] = Array.isArray(result) ? result : [result];
-
-    const needs = inputs.map((t) => t?.requiresGrad ?? false);
-    if (!op.backward || !gradEnabled() || !needs.includes(true)) {
-      for (const extra of extras) extra.dispose();
-      return output;
-    }
-    const saved: Tensor[] = [];
-    const keep = (t: Tensor): Tensor => {
-      const kept = retain(t, op.name);
-      saved.push(kept);
-      return kept;
-    };
-    const kept: Saved<A> = {
-      inputs: [],
-      // not the output itself: a tensor that its own node holds would never be collected
-      output: op.saves?.output ? keep(output) : (undefined as unknown as Tensor),
-      extras: extras.map(keep),
-      specs: inputs.map((t) => (t ? { shape: t.shape, dtype: t.dtype, device: t.device } : spec)),
-      needs,
-      waiting: null,
-      attrs,
-    };
-    for (const extra of extras) extra.dispose();
-    for (const k of saveInputs) if (inputs[k]) kept.inputs[k] = keep(present[k]);
-    const rule = op.backward;
-    output.node = new Node(
-      op.name,
-      inputs.map((t): Edge => (t?.requiresGrad ? (nodeOf(t) ?? t) : null)),
-      kept.specs.map((s) => s.shape),
-      saved,
-      (dy, waiting) => rule(dy, { ...kept, waiting }),
-      op.folds,
-    );
-    output.requiresGrad = true;
-    return output;
+    const made = Array.isArray(result) ? result : [result];
+    if (op.backward && gradEnabled() && inputs.some(wantsGradient)) record(op, present, attrs, made, spec);
+    for (let k = 1; k < made.length; k++) made[k].dispose();
+    return made[0];
   };
+}
+
+function wantsGradient(t: Input): boolean {
+  return t?.requiresGrad ?? false;
+}
+
+/** Puts a call on the tape. @param made the output, and what else backward is given */
+function record<A>(
+  op: OpDefinition<A>,
+  inputs: readonly Tensor[],
+  attrs: A,
+  [output, ...extras]: readonly Tensor[],
+  spec: TensorSpec,
+): void {
+  const held: Tensor[] = [];
+  const hold = (t: Tensor): Tensor => {
+    const kept = retain(t, op.name);
+    held.push(kept);
+    return kept;
+  };
+  const saved: Saved<A> = {
+    inputs: [],
+    // not the output itself: a tensor that its own node holds would never be collected
+    output: op.saves?.output ? hold(output) : (undefined as unknown as Tensor),
+    extras: extras.map(hold),
+    specs: inputs.map((t) => (t ? { shape: t.shape, dtype: t.dtype, device: t.device } : spec)),
+    needs: inputs.map(wantsGradient),
+    waiting: null,
+    attrs,
+  };
+  for (const k of op.saves?.inputs ?? []) if (inputs[k]) saved.inputs[k] = hold(inputs[k]);
+  const backward = op.backward as NonNullable<typeof op.backward>;
+  output.node = new Node(
+    op.name,
+    inputs.map((t): Edge => (t?.requiresGrad ? (nodeOf(t) ?? t) : null)),
+    saved.specs,
+    held,
+    (dy, waiting) => backward(dy, { ...saved, waiting }),
+    op.folds,
+  );
+  output.requiresGrad = true;
 }
 
 function requireDefinition(op: OpDefinition<never>): void {

@@ -5,13 +5,13 @@ import { computes, defineOp, launch, requireFloat } from "./define.js";
 
 /** @param saves which of x and y the derivative is written in */
 function elementwise(name: string, kernel: string, saves: "x" | "y"): (x: Tensor) => Tensor {
+  const [forward, backward] = [`${kernel}_fwd`, `${kernel}_bwd`];
   const op = defineOp({
     name,
     infer: ([x]) => ({ shape: x.shape, dtype: requireFloat(name, x) }),
-    forward: ([x], _, out) => launch(`${kernel}_fwd`, [x], [out]),
+    forward: ([x], _, out) => launch(forward, [x], [out]),
     saves: saves === "x" ? { inputs: [0] } : { output: true },
-    backward: (dy, { inputs, output }) =>
-      launch(`${kernel}_bwd`, [saves === "x" ? inputs[0] : output, dy], [dy]),
+    backward: (dy, { inputs, output }) => launch(backward, [saves === "x" ? inputs[0] : output, dy], [dy]),
   });
   return (x) => op([requireTensor(name, "input", x)]);
 }

@@ -23,7 +23,8 @@ export const DTYPES: Record<DType, DTypeFacts> = {
 };
 
 export function requireDType(op: string, dtype: unknown): DType {
-  if (typeof dtype === "string" && Object.hasOwn(DTYPES, dtype)) return dtype as DType;
+  // what every object inherits has no code
+  if (typeof dtype === "string" && DTYPES[dtype as DType]?.code !== undefined) return dtype as DType;
   throw new DTypeError(op, "unknown dtype", `one of ${Object.keys(DTYPES).join(", ")}`, show(dtype));
 }
 

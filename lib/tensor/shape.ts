@@ -7,8 +7,14 @@ export const MAX_RANK = 6;
 /** Elements of the largest tensor: 2^46 bytes of the smallest dtype, far from where float64 loses integers. */
 const MAX_ELEMENTS = 2 ** 46;
 
-/** An array of whole numbers, rank 0 to 6, whose product is in range. */
+/** A copy of an array of whole numbers, rank 0 to 6, whose product is in range. */
 export function requireShape(op: string, shape: unknown): number[] {
+  checkShape(op, shape);
+  return [...shape];
+}
+
+/** The same check, without a copy. */
+export function checkShape(op: string, shape: unknown): asserts shape is Shape {
   if (!Array.isArray(shape))
     throw new ShapeError(op, "shape is not valid", "an array of dimensions", show(shape));
   if (shape.length > MAX_RANK)
@@ -24,7 +30,6 @@ export function requireShape(op: string, shape: unknown): number[] {
     product *= empty && dim === 0 ? 1 : dim;
     if (product > MAX_ELEMENTS) throw new ShapeError(op, "too large", "at most 2^46 elements", show(shape));
   }
-  return [...shape];
 }
 
 export function size(shape: Shape): number {

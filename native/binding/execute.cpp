@@ -1,7 +1,6 @@
 #include "binding/execute.h"
 
 #include <string>
-#include <vector>
 
 #include "binding/convert.h"
 #include "core/op_table.h"
@@ -38,7 +37,11 @@ class Reader {
 /// Outputs allocated for a call; given back unless the kernel succeeds.
 class NewHandles {
  public:
-  explicit NewHandles(Engine& engine) : engine_(engine) {}
+  /// @param places of the handles in the record; room that is kept from call to call
+  NewHandles(Engine& engine, std::vector<double*>& places, int64_t most) : engine_(engine), places_(places) {
+    places_.clear();
+    places_.reserve(static_cast<size_t>(most));
+  }
   ~NewHandles() {
     for (double* place : places_) {
       engine_.release(*place);
@@ -49,16 +52,20 @@ class NewHandles {
     places_.push_back(place);
     *place = handle;
   }
-  void keep() { places_.clear(); }
+  /// The call has succeeded: its handles go to the front of the record, in order.
+  void keep(double* record) {
+    for (size_t k = 0; k < places_.size(); k++) record[k] = *places_[k];
+    places_.clear();
+  }
 
  private:
   Engine& engine_;
-  std::vector<double*> places_;
+  std::vector<double*>& places_;
 };
 
 }  // namespace
 
-void execute(Engine& engine, double* record, int64_t size) {
+void Executor::run(double* record, int64_t size) {
   Reader reader(record, size);
   const int op = static_cast<int>(reader.count(kOpCount - 1));
   const OpInfo& info = kOps[op];
@@ -75,19 +82,19 @@ void execute(Engine& engine, double* record, int64_t size) {
     device_known = true;
   };
 
-  std::vector<TensorView> in(static_cast<size_t>(n_in));
+  in_.assign(static_cast<size_t>(n_in), TensorView{});
   const double* ids = reader.take(n_in);
   for (int64_t k = 0; k < n_in; k++) {
     if (ids[k] == -1) continue;
-    in[k] = engine.get(ids[k]);
-    join(engine.device_of(ids[k]));
+    in_[k] = engine_.get(ids[k]);
+    join(engine_.device_of(ids[k]));
   }
 
   const int64_t n_out = reader.count(1 << 20);
   if (info.n_out >= 0 && n_out != info.n_out)
     throw Error(ErrorKind::argument, std::string(info.name) + ": wrong number of outputs");
-  std::vector<TensorView> out(static_cast<size_t>(n_out));
-  NewHandles made(engine);
+  out_.resize(static_cast<size_t>(n_out));
+  NewHandles made(engine_, made_, n_out);
   for (int64_t k = 0; k < n_out; k++) {
     double* place = reader.take(1);
     if (*place == -1) {
@@ -95,18 +102,18 @@ void execute(Engine& engine, double* record, int64_t size) {
       const DType type = dtype(spec[0]);
       join(qm::binding::device(spec[1]));
       const int64_t rank = reader.count(kMaxRank);
-      made.add(place, engine.create(type, shape(reader.take(rank), rank), device, op));
+      made.add(place, engine_.create(type, shape(reader.take(rank), rank), device, op));
     } else {
-      join(engine.device_of(*place));
+      join(engine_.device_of(*place));
     }
-    out[k] = engine.get(*place);
+    out_[k] = engine_.get(*place);
   }
 
   const int64_t n_attrs = reader.left();
   const Attrs attrs(info.attrs, reader.take(n_attrs), n_attrs);
   backend(device).run(
-      Call{info.name, in.data(), static_cast<int>(n_in), out.data(), static_cast<int>(n_out), attrs, op});
-  made.keep();
+      Call{info.name, in_.data(), static_cast<int>(n_in), out_.data(), static_cast<int>(n_out), attrs, op});
+  made.keep(record);
 }
 
 }  // namespace qm::binding

@@ -15,9 +15,24 @@ namespace qm::binding {
 
 namespace {
 
-constexpr int kAbi = 3;  // raised whenever lib/native and this file must change together
+constexpr int kAbi = 4;  // raised whenever lib/native and this file must change together
 
-Engine& engine(const Napi::CallbackInfo& info) { return *info.Env().GetInstanceData<Engine>(); }
+constexpr int64_t kMaxRecord = int64_t{1} << 24;
+
+/// What one JavaScript environment has.
+struct Environment {
+  Engine engine;
+  Executor executor{engine};
+  /// What JavaScript writes calls into; held, so that its memory stays where it is.
+  Napi::Reference<Napi::ArrayBuffer> record;
+  double* record_data = nullptr;
+  int64_t record_size = 0;
+};
+
+Environment& environment(const Napi::CallbackInfo& info) {
+  return *info.Env().GetInstanceData<Environment>();
+}
+Engine& engine(const Napi::CallbackInfo& info) { return environment(info).engine; }
 
 /// Every entry point runs through here: native errors become JavaScript errors that carry their kind.
 template <Napi::Value (*body)(const Napi::CallbackInfo&)>
@@ -35,13 +50,29 @@ Napi::Value guarded(const Napi::CallbackInfo& info) {
   }
 }
 
+/// record(size) -> the one array that calls are written into, with room for at least `size` doubles
+Napi::Value record(const Napi::CallbackInfo& info) {
+  Environment& e = environment(info);
+  const int64_t size = integer(info, 0);
+  if (size < 1 || size > kMaxRecord) throw Error(ErrorKind::argument, "a call record has 1 to 2^24 numbers");
+  if (size > e.record_size) {
+    auto buffer = Napi::ArrayBuffer::New(info.Env(), static_cast<size_t>(size) * sizeof(double));
+    e.record_data = static_cast<double*>(buffer.Data());
+    e.record_size = size;
+    e.record = Napi::Persistent(buffer);
+  }
+  return Napi::Float64Array::New(info.Env(), static_cast<size_t>(e.record_size), e.record.Value(), 0);
+}
+
+/// run(size): the call that the first `size` numbers of the record describe
 Napi::Value run(const Napi::CallbackInfo& info) {
-  const Doubles record = doubles(info, 0);
-  const int64_t size = integer(info, 1);
-  if (size < 0 || static_cast<uint64_t>(size) > record.size)
-    throw Error(ErrorKind::argument, "call record is cut short");
-  execute(engine(info), record.data, size);
-  return info.Env().Undefined();
+  Environment& e = environment(info);
+  const int64_t size = integer(info, 0);
+  if (size < 0 || size > e.record_size) throw Error(ErrorKind::argument, "call record is cut short");
+  if (e.record_size > 0 && e.record.Value().IsDetached())
+    throw Error(ErrorKind::argument, "the call record was transferred to another thread");
+  e.executor.run(e.record_data, size);
+  return {};
 }
 
 /// create(dtype, device, dims: Float64Array, data: TypedArray) -> handle
@@ -76,7 +107,7 @@ Napi::Value retain(const Napi::CallbackInfo& info) {
 
 Napi::Value release(const Napi::CallbackInfo& info) {
   engine(info).release(number(info, 0));
-  return info.Env().Undefined();
+  return {};
 }
 
 /// Handles that share the storage of this one, itself included.
@@ -89,7 +120,7 @@ Napi::Value read(const Napi::CallbackInfo& info) {
   const double handle = number(info, 0);
   const Bytes target = bytes(info, 1, e.get(handle).dtype);
   e.copy_out(handle, target.data, target.size);
-  return info.Env().Undefined();
+  return {};
 }
 
 Napi::Value write(const Napi::CallbackInfo& info) {
@@ -97,7 +128,7 @@ Napi::Value write(const Napi::CallbackInfo& info) {
   const double handle = number(info, 0);
   const Bytes source = bytes(info, 1, e.get(handle).dtype);
   e.copy_in(handle, source.data, source.size);
-  return info.Env().Undefined();
+  return {};
 }
 
 /// transfer(handle, device) -> a handle on that device
@@ -124,28 +155,28 @@ Napi::Value set_budget(const Napi::CallbackInfo& info) {
   const int64_t bytes = integer(info, 0);
   if (bytes < 0) throw Error(ErrorKind::argument, "a budget is at least 0 bytes");
   engine(info).usage(device(number(info, 1))).budget = bytes;
-  return info.Env().Undefined();
+  return {};
 }
 
 Napi::Value reset_peak(const Napi::CallbackInfo& info) {
   Usage& used = engine(info).usage(device(number(info, 0)));
   used.peak = used.live;
-  return info.Env().Undefined();
+  return {};
 }
 
 Napi::Value empty_cache(const Napi::CallbackInfo& info) {
   backend(device(number(info, 0))).trim();
-  return info.Env().Undefined();
+  return {};
 }
 
 Napi::Value synchronize(const Napi::CallbackInfo& info) {
   backend(device(number(info, 0))).synchronize();
-  return info.Env().Undefined();
+  return {};
 }
 
 Napi::Value begin_capture(const Napi::CallbackInfo& info) {
   backend(device(number(info, 0))).begin_capture();
-  return info.Env().Undefined();
+  return {};
 }
 
 Napi::Value end_capture(const Napi::CallbackInfo& info) {
@@ -154,18 +185,18 @@ Napi::Value end_capture(const Napi::CallbackInfo& info) {
 
 Napi::Value abort_capture(const Napi::CallbackInfo& info) {
   backend(device(number(info, 0))).abort_capture();
-  return info.Env().Undefined();
+  return {};
 }
 
 /// replay(device, graph, draws since the capture)
 Napi::Value replay(const Napi::CallbackInfo& info) {
   backend(device(number(info, 0))).replay(integer(info, 1), static_cast<uint64_t>(integer(info, 2)));
-  return info.Env().Undefined();
+  return {};
 }
 
 Napi::Value drop_graph(const Napi::CallbackInfo& info) {
   backend(device(number(info, 0))).drop_graph(integer(info, 1));
-  return info.Env().Undefined();
+  return {};
 }
 
 Napi::Value record_event(const Napi::CallbackInfo& info) {
@@ -180,18 +211,18 @@ Napi::Value milliseconds_between(const Napi::CallbackInfo& info) {
 
 Napi::Value bad_launch(const Napi::CallbackInfo& info) {
   backend(device(number(info, 0))).bad_launch();
-  return info.Env().Undefined();
+  return {};
 }
 
 /// allowTf32(device, 0 or 1)
 Napi::Value allow_tf32(const Napi::CallbackInfo& info) {
   backend(device(number(info, 0))).allow_tf32(integer(info, 1) != 0);
-  return info.Env().Undefined();
+  return {};
 }
 
 Napi::Value begin_profile(const Napi::CallbackInfo& info) {
   backend(device(number(info, 0))).begin_profile();
-  return info.Env().Undefined();
+  return {};
 }
 
 /// [{name, calls, milliseconds, bytes}] of the ops that were called.
@@ -236,7 +267,7 @@ Napi::Value set_threads(const Napi::CallbackInfo& info) {
   const int64_t n = integer(info, 0);
   if (n < 1 || n > cpu::kMaxThreads) throw Error(ErrorKind::argument, "threads must be 1 to 256");
   cpu::set_threads(static_cast<int>(n));
-  return info.Env().Undefined();
+  return {};
 }
 
 Napi::Value describe(const Napi::CallbackInfo& info) {
@@ -265,10 +296,11 @@ Napi::Value describe(const Napi::CallbackInfo& info) {
 
 Napi::Object init(Napi::Env env, Napi::Object exports) {
   cpu::select_isa();
-  env.SetInstanceData(new Engine);
+  env.SetInstanceData(new Environment);
   const auto add = [&](const char* name, Napi::Value (*f)(const Napi::CallbackInfo&)) {
     exports.Set(name, Napi::Function::New(env, f, name));
   };
+  add("record", guarded<record>);
   add("run", guarded<run>);
   add("create", guarded<create>);
   add("view", guarded<view>);

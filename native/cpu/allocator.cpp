@@ -1,7 +1,7 @@
 #include "cpu/allocator.h"
 
+#include <atomic>
 #include <cstdlib>
-#include <map>
 #include <mutex>
 #include <vector>
 
@@ -12,18 +12,24 @@ namespace {
 constexpr size_t kAlignment = 64;
 constexpr size_t kMaxCached = size_t{4} << 30;
 
-/// Rounds up to one of eight steps per power of two: at most 12.5 % is wasted.
-size_t size_class(size_t bytes) {
-  if (bytes <= 512) return (bytes + kAlignment - 1) / kAlignment * kAlignment + (bytes == 0 ? kAlignment : 0);
-  size_t step = kAlignment;
-  while (step * 16 < bytes) step *= 2;
-  return (bytes + step - 1) / step * step;
+/// Eight steps per power of two: at most 12.5 % is wasted.
+struct SizeClass {
+  size_t bytes;
+  size_t index;
+};
+constexpr size_t kClasses = 512;  // more than 2^64 bytes have
+
+SizeClass size_class(size_t bytes) {
+  size_t step = kAlignment, steps = 0;
+  while (step * 16 < bytes) step *= 2, steps += 8;
+  const size_t multiple = bytes == 0 ? 1 : (bytes + step - 1) / step;
+  return {multiple * step, steps + multiple};
 }
 
 struct Cache {
   std::mutex mutex;
-  std::map<size_t, std::vector<void*>> buffers;
-  size_t bytes = 0;
+  std::vector<void*> buffers[kClasses];
+  std::atomic<size_t> bytes{0};  // changed with the mutex held
 };
 
 /// Never destroyed, for the same reason as the thread pool.
@@ -35,23 +41,22 @@ Cache& cache() {
 }  // namespace
 
 void* allocate(size_t bytes) {
-  const size_t rounded = size_class(bytes);
 #if !QM_SANITIZED  // under a sanitizer every buffer is the system's own, so that stray accesses are seen
+  const SizeClass size = size_class(bytes);
   Cache& c = cache();
   {
     std::lock_guard<std::mutex> lock(c.mutex);
-    const auto it = c.buffers.find(rounded);
-    if (it != c.buffers.end() && !it->second.empty()) {
-      void* data = it->second.back();
-      it->second.pop_back();
-      c.bytes -= rounded;
+    std::vector<void*>& kept = c.buffers[size.index];
+    if (!kept.empty()) {
+      void* data = kept.back();
+      kept.pop_back();
+      c.bytes -= size.bytes;
       return data;
     }
   }
-  return std::aligned_alloc(kAlignment, rounded);
+  return std::aligned_alloc(kAlignment, size.bytes);
 #else
   void* data = nullptr;
-  (void)rounded;
   return posix_memalign(&data, kAlignment, bytes ? bytes : 1) == 0 ? data : nullptr;
 #endif
 }
@@ -59,13 +64,13 @@ void* allocate(size_t bytes) {
 void release(void* data, size_t bytes) {
   if (!data) return;
 #if !QM_SANITIZED
-  const size_t rounded = size_class(bytes);
+  const SizeClass size = size_class(bytes);
   Cache& c = cache();
   std::lock_guard<std::mutex> lock(c.mutex);
-  if (c.bytes + rounded <= kMaxCached) {
+  if (c.bytes + size.bytes <= kMaxCached) {
     try {
-      c.buffers[rounded].push_back(data);
-      c.bytes += rounded;
+      c.buffers[size.index].push_back(data);
+      c.bytes += size.bytes;
       return;
     } catch (...) {  // no memory for the list itself
     }
@@ -76,18 +81,15 @@ void release(void* data, size_t bytes) {
   std::free(data);
 }
 
-size_t cached_bytes() {
-  Cache& c = cache();
-  std::lock_guard<std::mutex> lock(c.mutex);
-  return c.bytes;
-}
+size_t cached_bytes() { return cache().bytes; }
 
 void trim() {
   Cache& c = cache();
   std::lock_guard<std::mutex> lock(c.mutex);
-  for (auto& [size, list] : c.buffers)
-    for (void* data : list) std::free(data);
-  c.buffers.clear();
+  for (std::vector<void*>& kept : c.buffers) {
+    for (void* data : kept) std::free(data);
+    kept = {};
+  }
   c.bytes = 0;
 }
 

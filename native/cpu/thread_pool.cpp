@@ -40,10 +40,10 @@ class Pool {
   }
 
   void run(int64_t tasks, TaskFn fn, void* context) {
-    if (inside_task) return serial(tasks, fn, context);
+    if (tasks <= 1 || inside_task) return serial(tasks, fn, context);
     // A second JavaScript thread does its own work: same bits, no queue.
     std::unique_lock<std::mutex> lock(owner_, std::try_to_lock);
-    if (tasks <= 1 || !lock.owns_lock() || workers_.empty()) return serial(tasks, fn, context);
+    if (!lock.owns_lock() || workers_.empty()) return serial(tasks, fn, context);
     fn_ = fn;
     context_ = context;
     tasks_ = tasks;

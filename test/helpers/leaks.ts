@@ -3,7 +3,7 @@ import { keptConstants } from "../../lib/ops/constants.js";
 import { memory } from "../../lib/tensor/memory.js";
 import { scope } from "../../lib/tensor/scope.js";
 
-/** Tensors that somebody has to free: not the constants that ops keep on a GPU. */
+/** Tensors that somebody has to free: not the constants that ops keep. */
 function owned(): number {
   return memory.liveTensors - keptConstants();
 }

@@ -215,8 +215,8 @@ function attackRecords(run: (label: string, call: () => unknown) => void): void 
     }
     for (let a = next(8); a > 0; a--) record.push(next(2) === 0 ? next(5) : numbers[next(numbers.length)]);
     if (next(4) === 0) record[next(record.length)] = numbers[next(numbers.length)];
-    const data = Float64Array.from(record);
-    run(`record ${record}`, () => addon.run(data, next(10) === 0 ? next(record.length + 3) : record.length));
+    addon.record(record.length).set(record);
+    run(`record ${record}`, () => addon.run(next(10) === 0 ? next(record.length + 3) : record.length));
   }
   for (const handle of live) addon.release(handle);
 }
