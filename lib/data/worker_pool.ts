@@ -58,15 +58,16 @@ export class WorkerPool {
 
   #answered({ worker, tasks }: Member, { id, error, failures, targets }: Answer): void {
     const task = tasks.get(id);
+    if (!task) return; // failed before; a worker that is being ended keeps the process alive until it has ended
     tasks.delete(id);
     if (tasks.size === 0) worker.unref();
-    if (error) task?.reject(unpackError(error));
+    if (error) task.reject(unpackError(error));
     else {
       const unpacked = failures.map((failure) => ({
         ...failure,
         error: unpackError(failure.error) as Failure["error"],
       }));
-      task?.resolve({ failures: unpacked, targets });
+      task.resolve({ failures: unpacked, targets });
     }
   }
 
