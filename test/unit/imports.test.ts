@@ -19,6 +19,7 @@ function files(folder: string, pattern: RegExp): string[] {
 /** Each folder of lib/ and the folders it may import. */
 const ALLOWED: Record<string, string[]> = {
   util: [],
+  charts: [],
   native: ["util"],
   tensor: ["native", "util"],
   autograd: ["tensor", "util"],
@@ -29,8 +30,23 @@ const ALLOWED: Record<string, string[]> = {
   data: ["io", "ops", "tensor", "native", "util"],
   models: ["nn", "ops", "autograd", "tensor", "util"],
   train: ["models", "data", "io", "optim", "nn", "ops", "autograd", "tensor", "native", "util"],
-  bench: ["train", "models", "data", "io", "optim", "nn", "ops", "autograd", "tensor", "native", "util"],
+  bench: [
+    "charts",
+    "train",
+    "models",
+    "data",
+    "io",
+    "optim",
+    "nn",
+    "ops",
+    "autograd",
+    "tensor",
+    "native",
+    "util",
+  ],
+  report: ["charts", "train", "models", "data", "io", "nn", "ops", "autograd", "tensor", "native", "util"],
   cli: [
+    "report",
     "bench",
     "train",
     "models",
