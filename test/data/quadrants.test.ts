@@ -34,7 +34,10 @@ quadrants("the digit of the label lies whole in its quadrant, and in its quadran
       const holds = (digit: number, top: number, left: number): boolean => {
         for (let y = 0; y < 28; y++)
           for (let x = 0; x < 28; x++)
-            if (scenes.pixels[(k * 64 + top + y) * 64 + left + x] < digits.pixels[(digit * 28 + y) * 28 + x])
+            if (
+              scenes.pixels[(k * 64 + top + y) * 64 + left + x] <
+              (digits as MemorySet).pixels[(digit * 28 + y) * 28 + x]
+            )
               return false;
         return true;
       };
