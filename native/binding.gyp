@@ -1,7 +1,7 @@
 {
   # The build without CMake: node-gyp rebuild --directory native. The same sources and flags as CMakeLists.txt.
   "variables": {
-    "kernels": ["<!@(node -p \"require('fs').readdirSync('cpu').filter(f => f.endsWith('.cpp') && !['allocator.cpp', 'dispatch.cpp', 'thread_pool.cpp'].includes(f)).map(f => 'cpu/' + f).join(' ')\")", "bench/multiply_adds.cpp"],
+    "kernels": ["<!@(node -p \"require('fs').readdirSync('cpu').filter(f => f.endsWith('.cpp') && !['allocator.cpp', 'dispatch.cpp', 'thread_pool.cpp'].includes(f)).map(f => 'cpu/' + f).join(' ')\")", "bench/multiply_adds.cpp", "image/resample.cpp"],
     "x86": "<!(node -p \"process.arch === 'x64' ? 1 : 0\")"
   },
   "target_defaults": {
@@ -30,7 +30,7 @@
       "target_name": "quadmamba",
       "sources": [
         "<!@(node -p \"['core', 'binding'].flatMap(d => require('fs').readdirSync(d).filter(f => f.endsWith('.cpp')).map(f => d + '/' + f)).join(' ')\")",
-        "bench/bench.cpp", "cpu/allocator.cpp", "cpu/dispatch.cpp", "cpu/thread_pool.cpp"
+        "bench/bench.cpp", "image/dispatch.cpp", "image/jpeg.cpp", "image/mapping.cpp", "cpu/allocator.cpp", "cpu/dispatch.cpp", "cpu/thread_pool.cpp"
       ],
       "include_dirs": ["<!(node -p \"require('node-addon-api').include_dir\")", "<!(node -p \"require('node-api-headers').include_dir\")"],
       "defines": ["NAPI_VERSION=8", "NODE_ADDON_API_CPP_EXCEPTIONS_ALL"],

@@ -1,9 +1,9 @@
-import { constants } from "node:fs";
-import { open } from "node:fs/promises";
 import sharp from "sharp";
-import { asFileError } from "../io/atomic_write.js";
+import { readExactly, withRegularFile } from "../io/safetensors_file.js";
+import { addon } from "../native/addon.js";
 import { FileError } from "../util/errors.js";
 import type { Image } from "./image.js";
+import { type Box, crop } from "./resample.js";
 
 /** Decoding more would take gigabytes: the limit that Pillow warns at. */
 export const MAX_PIXELS = 89_478_485;
@@ -28,9 +28,58 @@ export interface DecodeOptions {
 export async function decodeFile(
   path: string,
   channels: number,
-  { upright = false, background }: DecodeOptions = {},
+  options: DecodeOptions = {},
 ): Promise<Image> {
-  const bytes = await readImageFile(path);
+  return (await openImage(path, channels, options)).part();
+}
+
+/** An image of which parts can be asked for. */
+export interface OpenImage {
+  height: number;
+  width: number;
+  /** The part in the box, whose sides are whole numbers, or all of it. @throws {FileError} naming the file, if it is damaged */
+  part(box?: Box): Image;
+}
+
+export function openPixels(image: Image): OpenImage {
+  const { height, width } = image;
+  return { height, width, part: (box) => (box ? crop(image, box) : image) };
+}
+
+/**
+ * {@link decodeFile} for those who need a part only: of a JPEG no more than that is decoded, where the addon was built with
+ * libjpeg-turbo. The bytes are the same either way.
+ */
+export async function openImage(
+  path: string,
+  channels: number,
+  { upright = false, background }: DecodeOptions = {},
+): Promise<OpenImage> {
+  const bytes = readImageFile(path);
+  const size = upright ? undefined : addon.jpegSize(bytes);
+  if (!size) return openPixels(await decodeWhole(path, bytes, channels, upright, background));
+  const [height, width] = size;
+  if (height * width > MAX_PIXELS)
+    throw damaged(path, `the image is ${width} x ${height}, which exceeds the pixel limit of ${MAX_PIXELS}`);
+  const whole = { top: 0, left: 0, height, width };
+  return { height, width, part: (box = whole) => jpegPart(path, bytes, box, channels) };
+}
+
+function jpegPart(path: string, bytes: Uint8Array, box: Box, channels: number): Image {
+  const { top, left, height, width } = box;
+  const data = new Uint8Array(height * width * 3);
+  const problem = addon.jpegPart(bytes, Float64Array.of(top, left, height, width), data);
+  if (problem !== "") throw damaged(path, problem);
+  return { data: channels === 1 ? greyOf(data) : data, height, width, channels };
+}
+
+async function decodeWhole(
+  path: string,
+  bytes: Uint8Array,
+  channels: number,
+  upright: boolean,
+  background: DecodeOptions["background"],
+): Promise<Image> {
   try {
     let image = sharp(bytes, { limitInputPixels: MAX_PIXELS, failOn: "error", ignoreIcc: true, pages: 1 });
     if (upright) image = image.autoOrient();
@@ -43,9 +92,12 @@ export async function decodeFile(
     const { height, width } = info;
     return { data: channels === 1 ? greyOf(data) : data, height, width, channels };
   } catch (error) {
-    const [problem] = (error as Error).message.split("\n");
-    throw new FileError("decode", `${path}: is no whole image: ${problem}`);
+    throw damaged(path, (error as Error).message.split("\n")[0]);
   }
+}
+
+function damaged(path: string, problem: string): FileError {
+  return new FileError("decode", `${path}: is no whole image: ${problem}`);
 }
 
 /** ITU-R 601 luma of red, green and blue, in Pillow's fixed point. */
@@ -59,25 +111,11 @@ function greyOf(colours: Uint8Array): Uint8Array {
 }
 
 /** The bytes of a regular file. To open a pipe or a device could wait for ever, and is refused. */
-export async function readImageFile(path: string): Promise<Uint8Array> {
-  try {
-    const file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
-    try {
-      const status = await file.stat();
-      if (!status.isFile()) throw new FileError("decode", `${path}: is not a regular file`);
-      if (status.size === 0) throw new FileError("decode", `${path}: is empty`);
-      if (status.size > MAX_FILE_BYTES)
-        throw new FileError(
-          "decode",
-          `${path}: is too large`,
-          `at most ${MAX_FILE_BYTES} bytes`,
-          `${status.size}`,
-        );
-      return await file.readFile();
-    } finally {
-      await file.close();
-    }
-  } catch (error) {
-    throw asFileError("decode", path, "cannot be read", error);
-  }
+function readImageFile(path: string): Uint8Array {
+  return withRegularFile("decode", path, (handle, size) => {
+    if (size === 0) throw new FileError("decode", `${path}: is empty`);
+    if (size > MAX_FILE_BYTES)
+      throw new FileError("decode", `${path}: is too large`, `at most ${MAX_FILE_BYTES} bytes`, `${size}`);
+    return readExactly("decode", path, handle, 0, size);
+  });
 }

@@ -1,3 +1,4 @@
+import { addon } from "../native/addon.js";
 import { ArgumentError, show } from "../util/errors.js";
 import type { Image } from "./image.js";
 
@@ -103,7 +104,6 @@ interface Taps {
 
 // Weights in fixed point: 8 bits are the byte's, 2 are left for sums that go below 0 or above 255.
 const PRECISION = 22;
-const HALF = 1 << (PRECISION - 1);
 
 function tapsOf({ support, weight }: Kernel, from: number, offset: number, length: number, to: number): Taps {
   const scale = length / to;
@@ -131,79 +131,26 @@ function tapsOf({ support, weight }: Kernel, from: number, offset: number, lengt
   return { starts, counts, weights, stride };
 }
 
-// The loops below are the hottest of the loader. Sums start from a half, so that the shift rounds, and an array that clamps takes what
-// is below 0 or above 255.
-
 /** Rows `first` to below `last`, each resampled to another width. */
 function resampleColumns(image: Image, taps: Taps, first: number, last: number): Image {
-  const { data, width: from, channels } = image;
-  const { starts, counts, weights, stride } = taps;
-  const width = starts.length;
-  const out = new Uint8ClampedArray((last - first) * width * channels);
-  for (let begin = first; begin < last; begin += ROWS_AT_ONCE) {
-    const end = Math.min(last, begin + ROWS_AT_ONCE);
-    for (let x = 0; x < width; x++) {
-      const k0 = x * stride;
-      const k1 = k0 + counts[x];
-      for (let y = begin; y < end; y++) {
-        const source = (y * from + starts[x]) * channels;
-        const to = ((y - first) * width + x) * channels;
-        if (channels === 3) {
-          let [r, g, b] = [HALF, HALF, HALF];
-          for (let k = k0, at = source; k < k1; k++, at += 3) {
-            const weight = weights[k];
-            r = (r + Math.imul(data[at], weight)) | 0;
-            g = (g + Math.imul(data[at + 1], weight)) | 0;
-            b = (b + Math.imul(data[at + 2], weight)) | 0;
-          }
-          out[to] = r >> PRECISION;
-          out[to + 1] = g >> PRECISION;
-          out[to + 2] = b >> PRECISION;
-        } else
-          for (let c = 0; c < channels; c++) {
-            let sum = HALF;
-            for (let k = k0, at = source + c; k < k1; k++, at += channels)
-              sum = (sum + Math.imul(data[at], weights[k])) | 0;
-            out[to + c] = sum >> PRECISION;
-          }
-      }
-    }
-  }
-  return { data: new Uint8Array(out.buffer), height: last - first, width, channels };
+  const { data, width, channels } = image;
+  const { starts, counts, weights } = taps;
+  const [height, row] = [last - first, width * channels];
+  const out = new Uint8Array(height * starts.length * channels);
+  const rows = data.subarray(first * row, last * row);
+  addon.resampleColumns(rows, Float64Array.of(height, width, channels), starts, counts, weights, out);
+  return { data: out, height, width: starts.length, channels };
 }
-
-/** Few enough to stay in the cache, and enough for one count of taps to last. */
-const ROWS_AT_ONCE = 16;
 
 /** All columns, each resampled to another height; `first` is the number of the first row that is there. */
 function resampleRows(image: Image, taps: Taps, first: number): Image {
-  const { data, width, channels } = image;
-  const { starts, counts, weights, stride } = taps;
-  const height = starts.length;
+  const { data, height, width, channels } = image;
+  const { counts, weights } = taps;
+  const starts = first === 0 ? taps.starts : taps.starts.map((start) => start - first);
   const row = width * channels;
-  const out = new Uint8ClampedArray(height * row);
-  for (let y = 0; y < height; y++) {
-    const k0 = y * stride;
-    const k1 = k0 + counts[y];
-    for (let begin = 0; begin < row; begin += 4) {
-      // Four at a time; the last four overlap the ones before. A row of less than four spills into the next, which is written later.
-      const x = Math.max(0, Math.min(begin, row - 4));
-      let [s0, s1, s2, s3] = [HALF, HALF, HALF, HALF];
-      for (let k = k0, at = (starts[y] - first) * row + x; k < k1; k++, at += row) {
-        const weight = weights[k];
-        s0 = (s0 + Math.imul(data[at], weight)) | 0;
-        s1 = (s1 + Math.imul(data[at + 1], weight)) | 0;
-        s2 = (s2 + Math.imul(data[at + 2], weight)) | 0;
-        s3 = (s3 + Math.imul(data[at + 3], weight)) | 0;
-      }
-      const to = y * row + x;
-      out[to] = s0 >> PRECISION;
-      out[to + 1] = s1 >> PRECISION;
-      out[to + 2] = s2 >> PRECISION;
-      out[to + 3] = s3 >> PRECISION;
-    }
-  }
-  return { data: new Uint8Array(out.buffer), height, width, channels };
+  const out = new Uint8Array(starts.length * row);
+  addon.resampleRows(data, Float64Array.of(height, row), starts, counts, weights, out);
+  return { data: out, height: starts.length, width, channels };
 }
 
 /** The pixel under the centre of each pixel of the output. Positions are added up, as Pillow does. */

@@ -1,6 +1,6 @@
 import { FileError } from "../util/errors.js";
-import { type AugmentSpec, augmentImage, erase, mixBatch } from "./augment/index.js";
-import { decodeFile } from "./decode.js";
+import { type AugmentSpec, augmentImage, erase, mixBatch, resizedPart } from "./augment/index.js";
+import { type OpenImage, openImage, openPixels } from "./decode.js";
 import type { Image } from "./image.js";
 import type { MemorySet } from "./image_set.js";
 import { fitImage, Normaliser, type Preparation } from "./preparation.js";
@@ -77,13 +77,12 @@ export class TaskRunner {
 
   async #prepare({ samples, paths, changes, pixels }: SampleTask): Promise<Failure[]> {
     const failures: Failure[] = [];
-    for (let index = 0; index < samples.length; index++) {
+    for (const [index, sample] of samples.entries()) {
       try {
-        const image = paths
-          ? await decodeFile(paths[index], this.#setup.channels)
-          : this.#inMemory(samples[index]);
+        const image = paths ? await openImage(paths[index], this.#setup.channels) : this.#inMemory(sample);
         const into = pixels.subarray(index * this.#length, (index + 1) * this.#length);
-        this.#write(image, samples[index], changes, into);
+        if (changes) this.#writeChanged(image, changes, sample, into);
+        else this.#normaliser.write(fitImage(image.part(), this.#setup.prepare), into);
       } catch (error) {
         if (!(error instanceof FileError)) throw error;
         failures.push({ index, error });
@@ -92,28 +91,29 @@ export class TaskRunner {
     return failures;
   }
 
-  /** The part of the shared bytes that is the image: augmentation makes new images and leaves this one. */
-  #inMemory(sample: number): Image {
+  /** The shared bytes themselves: augmentation makes new images. */
+  #inMemory(sample: number): OpenImage {
     const { pixels, height, width } = this.#setup.memory as MemorySet;
     const { channels } = this.#setup;
     const length = height * width * channels;
-    return { data: pixels.subarray(sample * length, (sample + 1) * length), height, width, channels };
+    return openPixels({
+      data: pixels.subarray(sample * length, (sample + 1) * length),
+      ...{ height, width, channels },
+    });
   }
 
-  #write(image: Image, sample: number, changes: Changes | undefined, into: Float32Array): void {
+  #writeChanged(image: OpenImage, { spec, seed, epoch }: Changes, sample: number, into: Float32Array): void {
     const { prepare, channels } = this.#setup;
-    const { size } = prepare;
-    if (!changes) {
-      this.#normaliser.write(fitImage(image, prepare), into);
-      return;
-    }
-    const { spec, seed, epoch } = changes;
+    const { size, fit } = prepare;
     const key = { seed, epoch, sample };
+    let changed: Image;
     // Padding comes first, so that there is room to move in; resizing last, as small images are changed sooner than large ones.
-    const changed =
-      prepare.fit === "pad"
-        ? augmentImage(fitImage(image, prepare), size, spec, key)
-        : fitImage(augmentImage(image, size, spec, key), prepare);
+    if (fit === "pad") changed = augmentImage(fitImage(image.part(), prepare), size, spec, key);
+    else if (!spec.resizedCrop) changed = fitImage(augmentImage(image.part(), size, spec, key), prepare);
+    else {
+      const part = resizedPart(image, (box) => image.part(box), size, spec, key);
+      changed = augmentImage(part, size, { ...spec, resizedCrop: undefined }, key);
+    }
     this.#normaliser.write(changed, into);
     if (spec.erase > 0) erase(into, [size, size, channels], spec, key);
   }

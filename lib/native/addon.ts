@@ -36,6 +36,8 @@ export interface AddonInfo {
   threads: number;
   compiler: string;
   sanitized: number;
+  /** The library that decodes parts of JPEG files, or "" if the build found none. */
+  jpeg: string;
   ops: KernelInfo[];
 }
 
@@ -118,6 +120,30 @@ interface Addon {
    * @param arrays u, delta, A, B, C, y, h; for backward also dy, du, ddelta, dA, dB, dC
    */
   plainScan<T extends Float32Array | Float64Array>(sizes: Float64Array, ...arrays: T[]): void;
+  /** [height, width]; undefined for what is left to other decoders. */
+  jpegSize(file: Uint8Array): Float64Array | undefined;
+  /** @param part top, left, height, width @param out [height, width, 3] @returns what is wrong with the file, or "" */
+  jpegPart(file: Uint8Array, part: Float64Array, out: Uint8Array): string;
+  /** [rows, width, channels] -> [rows, starts.length, channels]; native/image/resample.h has the taps. */
+  resampleColumns(
+    image: Uint8Array,
+    sizes: Float64Array,
+    starts: Int32Array,
+    counts: Int32Array,
+    weights: Int32Array,
+    out: Uint8Array,
+  ): void;
+  /** [rows, rowBytes] -> [starts.length, rowBytes] */
+  resampleRows(
+    image: Uint8Array,
+    sizes: Float64Array,
+    starts: Int32Array,
+    counts: Int32Array,
+    weights: Int32Array,
+    out: Uint8Array,
+  ): void;
+  /** The pages of a file, unmapped when the buffer is collected. Writes stay in the process. */
+  mapFile(path: string): ArrayBuffer;
 }
 
 const ABI = 4;

@@ -5,11 +5,13 @@
 #include "binding/bench.h"
 #include "binding/convert.h"
 #include "binding/execute.h"
+#include "binding/image.h"
 #include "core/engine.h"
 #include "core/op_table.h"
 #include "core/plugin.h"
 #include "cpu/dispatch.h"
 #include "cpu/thread_pool.h"
+#include "image/jpeg.h"
 
 namespace qm::binding {
 
@@ -281,6 +283,7 @@ Napi::Value describe(const Napi::CallbackInfo& info) {
   o.Set("threads", cpu::threads());
   o.Set("compiler", QM_COMPILER);
   o.Set("sanitized", QM_SANITIZED);
+  o.Set("jpeg", image::jpeg_library());
   Napi::Array ops = Napi::Array::New(env);
   for (int k = 0; k < kOpCount; k++) {
     Napi::Object op = Napi::Object::New(env);
@@ -331,6 +334,11 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   add("describe", guarded<describe>);
   add("multiplyAdds", guarded<multiply_adds>);
   add("plainScan", guarded<plain_scan>);
+  add("jpegSize", guarded<jpeg_size>);
+  add("jpegPart", guarded<jpeg_part>);
+  add("resampleColumns", guarded<resample_columns>);
+  add("resampleRows", guarded<resample_rows>);
+  add("mapFile", guarded<map_file>);
   return exports;
 }
 

@@ -94,7 +94,8 @@ const NATIVE: Record<string, { folders: string[]; toolkits?: RegExp }> = {
       /^(cuda|cub|thrust|cooperative_groups|mma|nv|driver_|vector_|device_|curand|cublas)[^/]*(\.h|\.cuh|\/)/,
   },
   bench: { folders: ["cpu"] },
-  binding: { folders: ["core", "cpu", "bench"], toolkits: /^(napi|node_api|uv)\.h$/ },
+  image: { folders: ["core", "cpu"], toolkits: /^jpeglib\.h$/ },
+  binding: { folders: ["core", "cpu", "bench", "image"], toolkits: /^(napi|node_api|uv)\.h$/ },
 };
 
 imports(

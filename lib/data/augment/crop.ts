@@ -7,12 +7,22 @@ const TRIES = 10;
 
 /** A random part of the image (Szegedy et al. 2014, "Inception" crops) as a square of `size` pixels. */
 export function resizedCrop(image: Image, size: number, spec: AugmentSpec, key: SampleKey): Image {
+  return resizedPart(image, (box) => crop(image, box), size, spec, key);
+}
+
+/** {@link resizedCrop} of an image of which only a part need be decoded. */
+export function resizedPart(
+  { height, width }: Pick<Image, "height" | "width">,
+  decode: (box: Box) => Image,
+  size: number,
+  spec: AugmentSpec,
+  key: SampleKey,
+): Image {
   const draws = new Draws(key, "crop");
-  const box = cropBox(image.height, image.width, spec.resizedCrop!, draws);
+  const box = cropBox(height, width, spec.resizedCrop!, draws);
   const filter = chooseFilter(spec.interpolation, draws);
   // Cut out first: the filter does not see what lies beyond the part.
-  const part = crop(image, box);
-  return resample(part, { ...box, top: 0, left: 0 }, size, size, filter);
+  return resample(decode(box), { ...box, top: 0, left: 0 }, size, size, filter);
 }
 
 /** The filter to use: itself, or one of the two by a draw. */

@@ -9,6 +9,7 @@ import { parseRandAugment, type RandAugmentPolicy } from "./rand_augment_policy.
 import type { AugmentSpec } from "./spec.js";
 
 export type { SampleKey } from "./draws.js";
+export { resizedPart } from "./crop.js";
 export { erase } from "./erase.js";
 export { type BatchKey, mixBatch } from "./mix.js";
 export { type AugmentSpec, augmentSchema } from "./spec.js";
