@@ -6,6 +6,7 @@ import { requireOptions } from "../util/check.js";
 import { ArgumentError, AutogradError, ShapeError, show } from "../util/errors.js";
 import { noGrad } from "./mode.js";
 import { type Edge, Node, nodeOf } from "./node.js";
+import { watcher } from "./watch.js";
 
 /** The arithmetic that the walk needs. lib/ops hands it in: this folder names no op. */
 export interface Arithmetic {
@@ -165,6 +166,7 @@ function walk(
           return raw.map((dx, k) => (dx && node.edges[k] ? fit(node, k, dx) : null));
         });
         for (const dx of contributions) if (dx) pending.hold(dx);
+        watcher?.backward(node, contributions);
         pending.drop(dy);
         if (waiting) pending.drop(waiting);
         if (!retainGraph) node.freeSaved();

@@ -5,12 +5,15 @@ import { disposeCheckpoint } from "../train/checkpoint.js";
 import { deviceLine, percent } from "../train/console_report.js";
 import { evaluate, loadCheckpoint, modelOf, TestImages, type Weights } from "../train/index.js";
 import { type Placement, requirePlacement } from "../train/placement.js";
+import { workersOf } from "../train/workers.js";
 import { FileError } from "../util/errors.js";
 import { placementOptions, weightsOption, wholeNumber } from "./options.js";
 
 interface EvalOptions extends Partial<Placement> {
   data?: string;
+  imageSize?: number;
   batchSize: number;
+  workers?: number;
   weights?: Weights;
   threads?: number;
 }
@@ -22,9 +25,18 @@ export function addEval(program: Command): void {
     .description("test accuracy, loss and speed of a checkpoint")
     .argument("<checkpoint>", "last.safetensors or best.safetensors of a run")
     .option("--data <name>", "another data set than the run's")
+    .option(
+      "--image-size <pixels>",
+      "another side of the square than the run's: any from 8 up",
+      wholeNumber(8),
+    )
     .option("--batch-size <n>", "images at a time", wholeNumber(1), 500)
+    .option("--workers <n>", "threads that prepare images (default: the run's)", wholeNumber(0, 256))
     .option("--threads <n>", "CPU threads (default: all cores)", wholeNumber(1))
-    .addHelpText("after", "\nExample:\n  quadmamba eval runs/mnist-1/best.safetensors")
+    .addHelpText(
+      "after",
+      "\nExamples:\n  quadmamba eval runs/mnist-1/best.safetensors\n  quadmamba eval runs/mnist-1/best.safetensors --image-size 48",
+    )
     .action(async (path: string, options: EvalOptions) => {
       const placement = requirePlacement("eval", { device: "cpu", precision: "fp32", ...options });
       if (options.threads) setThreads(options.threads);
@@ -41,20 +53,21 @@ export function addEval(program: Command): void {
           `${data.classes.length} and ${data.test.channels}`,
         );
       const model = modelOf(checkpoint, options.weights).to(placement.device);
-      console.log(deviceLine(placement));
-      const { workers, prefetch } = checkpoint.config;
-      const images = new TestImages(data.test, checkpoint.prepare, {
-        classes: data.classes.length,
-        workers: workers ?? 0,
-        prefetch,
-      });
-      const result = await evaluate(model, images, { ...placement, evalBatchSize: options.batchSize });
+      const prepare = { ...checkpoint.prepare, ...(options.imageSize && { size: options.imageSize }) };
+      const workers = options.workers ?? workersOf(checkpoint.config, data);
+      const images = new TestImages(data.test, prepare, { classes: data.classes.length, workers });
+      const { batchSize } = options;
+      const result = await evaluate(model, images, { ...placement, evalBatchSize: batchSize });
       await images.dispose();
+      console.log(deviceLine(placement));
       console.log(
-        `data     ${data.name}: ${data.test.count} test images on ${checkpoint.prepare.size} x ${checkpoint.prepare.size}`,
+        `data     ${data.name}: ${data.test.count} test images on ${prepare.size} x ${prepare.size} (${prepare.fit})`,
       );
       console.log(
-        `top-1 ${percent(result.top1)}, top-5 ${percent(result.top5)}, loss ${result.loss.toFixed(4)}, ${Math.round(result.imagesPerSecond)} images/s in batches of ${options.batchSize}`,
+        `weights  ${options.weights === "ema" ? "moving average" : "trained"}, of step ${checkpoint.state.step}, ${checkpoint.model.semantics} semantics`,
+      );
+      console.log(
+        `top-1 ${percent(result.top1)}, top-5 ${percent(result.top5)}, loss ${result.loss.toFixed(4)}, ${Math.round(result.imagesPerSecond)} images/s in batches of ${batchSize} with ${workers} workers, loading included`,
       );
       console.log("\nclass           accuracy  most often taken for");
       result.confusion.forEach((row, label) => {

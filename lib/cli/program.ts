@@ -6,6 +6,7 @@ import { addEval } from "./eval.js";
 import { addInfo } from "./info.js";
 import { addPredict } from "./predict.js";
 import { addTrain } from "./train.js";
+import { addVerifyRun } from "./verify_run.js";
 
 /** All commands; parsing throws instead of ending the process. */
 export function createProgram(): Command {
@@ -13,7 +14,7 @@ export function createProgram(): Command {
     .description("Trains and runs QuadMamba, the vision Mamba whose scan order is a learned quadtree.")
     .version(packageVersion())
     .showSuggestionAfterError();
-  for (const add of [addTrain, addEval, addPredict, addInfo, addDoctor, addBench]) add(program);
+  for (const add of [addTrain, addVerifyRun, addEval, addPredict, addInfo, addDoctor, addBench]) add(program);
   throwErrors(program);
   return program;
 }

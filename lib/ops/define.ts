@@ -4,6 +4,7 @@
  */
 import { gradEnabled } from "../autograd/mode.js";
 import { type Edge, Node, nodeOf } from "../autograd/node.js";
+import { watcher } from "../autograd/watch.js";
 import { beginCall, madeHandle, putNumber, putOutput, runCall } from "../native/launch.js";
 import { DTYPES, type DType, isFloat, parameterDType, requireDType } from "../tensor/dtype.js";
 import { checkShape, type Shape } from "../tensor/shape.js";
@@ -153,6 +154,7 @@ export function defineOp<A = void>(op: OpDefinition<A>): (inputs: readonly Input
     const made = Array.isArray(result) ? result : [result];
     if (op.backward && gradEnabled() && inputs.some(wantsGradient)) record(op, present, attrs, made, spec);
     for (let k = 1; k < made.length; k++) made[k].dispose();
+    watcher?.forward(op.name, inputs, made[0]);
     return made[0];
   };
 }

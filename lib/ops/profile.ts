@@ -33,6 +33,11 @@ export function inModule<R>(name: string, fn: () => R): R {
   }
 }
 
+/** Dotted name of the module that is running, if anybody counts. */
+export function currentModule(): string {
+  return active.getStore()?.module ?? "";
+}
+
 /** Multiply-accumulates of everything that `fn` runs, by the dotted name of the module; "" is outside of all. */
 export function profileMacs(fn: () => unknown): Map<string, number> {
   requireFunction("profileMacs", "callback", fn);

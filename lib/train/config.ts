@@ -62,7 +62,8 @@ export const configSchema = z.strictObject({
       "Batch size that the three learning rates are meant for: they are multiplied by batchSize / lrBatchSize. By default they hold as they are.",
     ),
   warmup: z
-    .union([share, z.string().regex(/^\d+(\.\d+)? epochs?$/)], {
+    .union([share, z.string()])
+    .refine((value) => typeof value === "number" || /^\d+(\.\d+)? epochs?$/.test(value), {
       error: "expected a share from 0 to 1, or a text such as 20 epochs",
     })
     .default(0.05)

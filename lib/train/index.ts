@@ -8,3 +8,4 @@ export type { StepReport, TrainObserver } from "./observer.js";
 export type { TrainResult } from "./run.js";
 export { PRESETS } from "./presets.js";
 export { type TrainRequest, train } from "./trainer.js";
+export { type Verification, verifyRun } from "./verify_run.js";

@@ -1,4 +1,3 @@
-import { availableParallelism } from "node:os";
 import { type BatchData, type DataSource, epochOrder, Loader } from "../data/index.js";
 import { Ema } from "../optim/index.js";
 import { setThreads } from "../tensor/memory.js";
@@ -7,17 +6,17 @@ import { FileError, TrainingError } from "../util/errors.js";
 import type { CheckpointFacts, RunState, Trained } from "./checkpoint.js";
 import type { TrainConfig } from "./config.js";
 import { evaluate, TestImages } from "./evaluate.js";
+import { FirstSteps } from "./first_steps.js";
 import { MetricsLog, type MetricsLine } from "./metrics_log.js";
 import type { StepReport, TrainObserver } from "./observer.js";
 import { readAhead } from "./read_ahead.js";
 import type { RunFolder } from "./run_folder.js";
 import { Saver } from "./saver.js";
 import { learningRate } from "./schedule.js";
+import { findFault } from "./sick_step.js";
 import { Speed } from "./speed.js";
 import { type StepResult, TrainStep } from "./step.js";
-
-/** More threads than this rarely find work. */
-const MAX_WORKERS = 16;
+import { workersOf } from "./workers.js";
 
 export interface TrainResult {
   folder: string;
@@ -51,11 +50,14 @@ export class Run {
   readonly #steps: number;
   readonly #learningRate: (step: number) => number;
   readonly #speed = new Speed();
-  readonly #log: MetricsLog;
+  readonly #metrics: MetricsLog;
+  readonly #firstSteps: FirstSteps;
   readonly #saver: Saver;
   readonly #trainStep: TrainStep;
   readonly #loader: Loader;
   readonly #testImages: TestImages;
+  /** Batches to prepare ahead. */
+  readonly #ahead: number;
   #logFailed = false;
   #order: { epoch: number; samples: Uint32Array } | undefined;
 
@@ -71,23 +73,19 @@ export class Run {
     this.#stepsPerEpoch = Math.floor(data.train.count / config.batchSize);
     this.#steps = this.#stepsPerEpoch * config.epochs;
     this.#learningRate = learningRate(config, this.#stepsPerEpoch);
-    this.#log = new MetricsLog(folder.path, state.step);
+    this.#metrics = new MetricsLog(folder.path, state.step);
+    this.#firstSteps = new FirstSteps(folder.path, { step: state.step, steps: this.#steps });
     this.#saver = new Saver(trained, facts, folder, observer);
     const warn = (message: string) => observer.warning?.(message);
     const { model, average, optimizer } = trained;
     model.checkpointing = config.checkpointing;
     const ema = average && new Ema(model, average, { decay: config.ema });
     this.#trainStep = new TrainStep(model, optimizer, { ...config, record: config.graph, warn }, ema);
-    const loading = { classes: data.classes.length, workers: this.#workers, prefetch: config.prefetch };
+    const workers = workersOf(config, data);
+    this.#ahead = workers > 0 ? config.prefetch : 0;
+    const loading = { classes: data.classes.length, workers, prefetch: config.prefetch };
     this.#loader = new Loader(data.train, prepare, { ...loading, damaged: config.damaged });
     this.#testImages = new TestImages(data.test, prepare, loading);
-  }
-
-  get #workers(): number {
-    const { workers, device } = this.#config;
-    if (workers !== undefined) return workers;
-    if (device === "cpu" && this.#data.train.kind === "memory") return 0;
-    return Math.max(1, Math.min(MAX_WORKERS, availableParallelism() - 1));
   }
 
   async finish(signal: AbortSignal | undefined): Promise<TrainResult> {
@@ -102,8 +100,8 @@ export class Run {
       resumedAt: state.step,
     });
     let testAccuracy: number | undefined;
-    const ahead = this.#workers > 0 ? this.#config.prefetch : 0;
-    const batches = readAhead({ begin: state.step, end: this.#steps, ahead }, (step) => this.#batch(step));
+    const span = { begin: state.step, end: this.#steps, ahead: this.#ahead };
+    const batches = readAhead(span, (step) => this.#batch(step));
     let batch = await this.#next(batches);
     while (batch && !this.#stopsEarly && !signal?.aborted) {
       batch = await this.#step(batch, batches);
@@ -144,13 +142,14 @@ export class Run {
     const next = await this.#next(batches);
     if (next) this.#trainStep.prepare(next);
     const result = finish();
-    this.#requireFinite(result);
+    this.#requireFinite(result, batch);
     this.#loader.release(batch);
     state.step++;
     state.draws = defaultGenerator.counter;
     state.epochLoss += result.loss;
     state.epochCorrect += result.correct;
     this.#speed.count(this.#config.batchSize);
+    this.#record(() => this.#firstSteps.append(state.step, result, this.#trained.model));
     this.#report(position + 1, result.gradNorm);
     return next;
   }
@@ -175,18 +174,24 @@ export class Run {
     this.#observer.step?.(report);
     if (step % logEvery !== 0) return;
     const { epoch, loss: trainLoss, accuracy: trainAccuracy, lr } = report;
-    this.#write({
+    this.#log({
       ...{ step, epoch, trainLoss, trainAccuracy, lr, gradNorm },
       imagesPerSecond: Math.round(report.imagesPerSecond),
       dataShare: Number(report.dataShare.toFixed(4)),
     });
   }
 
-  #requireFinite({ loss, gradNorm }: StepResult): void {
+  /** Ends the run if the step's figures are not finite: nothing was updated then. Says where it began, and saves what was before. */
+  #requireFinite({ loss, gradNorm }: StepResult, batch: BatchData): void {
     if (Number.isFinite(loss) && Number.isFinite(gradNorm)) return;
+    this.#trainStep.dispose(); // the replay needs its memory
+    defaultGenerator.counter = this.#state.draws;
+    const fault = findFault(this.#trained.model, batch, this.#config);
+    defaultGenerator.counter = this.#state.draws;
+    this.#saver.ensureLast();
     throw new TrainingError(
       "train",
-      `loss or gradient is no finite number at step ${this.#state.step + 1}; nothing was updated, and ${this.#folder.last} is from before`,
+      `loss or gradient is not finite at step ${this.#state.step + 1}: ${fault}; nothing was updated, and ${this.#folder.last} is from before this step`,
       "finite numbers",
       `loss ${loss}, gradient norm ${gradNorm}`,
     );
@@ -222,7 +227,7 @@ export class Run {
     state.epochsSinceBest = best || bestEma ? 0 : state.epochsSinceBest + 1;
     const trainLoss = state.epochLoss / this.#stepsPerEpoch;
     const trainAccuracy = state.epochCorrect / (this.#stepsPerEpoch * this.#config.batchSize);
-    this.#write({
+    this.#log({
       ...{ step: state.step, epoch, trainLoss, trainAccuracy, lr: this.#learningRate(state.step - 1) },
       ...{ testLoss: test.loss, testAccuracy: test.top1 },
       ...(ema && { emaTestLoss: ema.loss, emaTestAccuracy: ema.top1 }),
@@ -236,10 +241,14 @@ export class Run {
     return test.top1;
   }
 
+  #log(line: MetricsLine): void {
+    this.#record(() => this.#metrics.append(line));
+  }
+
   /** A line that cannot be written is lost; the run is worth more. Said once. */
-  #write(line: MetricsLine): void {
+  #record(write: () => void): void {
     try {
-      this.#folder.attempt(() => this.#log.append(line));
+      this.#folder.attempt(write);
     } catch (error) {
       if (!(error instanceof FileError)) throw error;
       if (!this.#logFailed)

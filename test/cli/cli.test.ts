@@ -65,6 +65,22 @@ cli("wrong commands, flags and keys are refused with the nearest name", () => {
   }
 });
 
+cli("a run whose numbers are not finite ends with exit code 3 and names the op", () => {
+  const { code, err } = run(
+    "train",
+    "--config",
+    config,
+    "--lr",
+    "1e30",
+    "--warmup",
+    "0",
+    "--set",
+    "clip=1e30",
+  );
+  assert.is(code, 3, err);
+  assert.match(err, /^error: train: .*not finite at step \d+: first in/);
+});
+
 cli("info and doctor", () => {
   const { code, out } = run("info", "nano", "--size", "32", "--classes", "10", "--channels", "1");
   assert.is(code, 0);
@@ -107,6 +123,9 @@ cli("train, eval, predict, resume", async () => {
   assert.is(other.code, 2);
   assert.match(other.err, /seed 0 there, 4 here/);
   assert.is(run("train", "--resume", "run").code, 0);
+  assert.match(run("verify-run", "run").out, /8 steps repeated: the same/);
+  const sized = run("eval", "run/best.safetensors", "--image-size", "24", "--batch-size", "7");
+  assert.match(sized.out, /20 test images on 24 x 24.*in batches of 7 with 0 workers/s);
   assert.is(run("eval", "nowhere.safetensors").code, 1);
 });
 

@@ -1,9 +1,17 @@
 /** Whole runs on a tiny data set: learning, determinism, resuming, and what is left behind. */
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
-import { ConfigError, FileError, getThreads, loadSafetensors, memory, setThreads } from "../../lib/index.js";
+import {
+  ConfigError,
+  FileError,
+  getThreads,
+  loadSafetensors,
+  memory,
+  setThreads,
+  TrainingError,
+} from "../../lib/index.js";
 import {
   type Checkpoint,
   loadCheckpoint,
@@ -11,6 +19,7 @@ import {
   type StepReport,
   type TrainOptions,
   train,
+  verifyRun,
   type Weights,
 } from "../../lib/train/index.js";
 import { philoxWord } from "../../lib/util/philox.js";
@@ -334,9 +343,59 @@ trainer("a loss that is no number ends the run before anything is updated", asyn
   const out = newFolder();
   await rejects(
     () => train({ ...CONFIG, lr: 1e30, warmup: 0, clip: 1e30 }, { out }),
-    Error,
-    /no finite number/,
+    TrainingError,
+    /not finite at step \d+: first in (forward|backward), \w+ in .*; nothing was updated/s,
   );
+  const checkpoint = loadCheckpoint(join(out, "last.safetensors"));
+  for (const t of checkpoint.tensors.values()) {
+    if (t.dtype === "float32") assert.ok((t.toTypedArray() as Float32Array).every(Number.isFinite));
+    t.dispose();
+  }
+});
+
+trainer(
+  "verify-run repeats the first steps to the last bit, and names the first one that differs",
+  async () => {
+    const folder = newFolder();
+    cpSync(straight, folder, { recursive: true });
+    const before = memory.liveTensors;
+    assert.equal(await verifyRun(folder), { steps: 18, differences: [], environment: [] });
+    assert.ok(memory.liveTensors <= before, "tensors were left behind");
+    const path = join(folder, "first_steps.jsonl");
+    const lines = readFileSync(path, "utf8").trim().split("\n");
+    assert.match(lines[17], /"weights":"[0-9a-f]{64}"/);
+    const changed = { ...JSON.parse(lines[4]), loss: 1.25 };
+    lines[4] = JSON.stringify(changed);
+    writeFileSync(path, `${lines.join("\n")}\n`);
+    const environment = JSON.parse(readFileSync(join(folder, "environment.json"), "utf8"));
+    writeFileSync(join(folder, "environment.json"), JSON.stringify({ ...environment, node: "18.0.0" }));
+    const { differences, environment: others } = await verifyRun(folder);
+    assert.is(differences.length, 1);
+    assert.match(differences[0], /^step 5: loss was 1\.25, is \d/);
+    assert.equal(others, [`node was "18.0.0", is "${process.versions.node}"`]);
+  },
+);
+
+trainer("patience ends a run that gets no better, and it stays ended", async () => {
+  const out = newFolder();
+  const config = { ...CONFIG, lr: 1e-9, minLr: 0, epochs: 9, patience: 2 };
+  const result = await train(config, { out });
+  assert.ok(!result.interrupted && result.steps < 54, `${result.steps} steps`);
+  assert.is((await train(config, { out })).steps, result.steps);
+});
+
+trainer("layer decay, accumulation and activation checkpointing train, resume and repeat", async () => {
+  const config: TrainOptions = { ...CONFIG, layerDecay: 0.8, accumulate: 4, checkpointing: true, ema: 0.9 };
+  config.augment = { flip: 0.5, mixup: 0.8, cutmix: 1, erase: 0.3 };
+  const [plain, stopped] = [newFolder(), newFolder()];
+  await train(config, { out: plain });
+  const stop = new AbortController();
+  await train(
+    { ...config, workers: 1 },
+    { out: stopped, signal: stop.signal, observer: { step: (at) => at.step === 10 && stop.abort() } },
+  );
+  await train(config, { out: stopped });
+  assert.is(hashOf(stopped), hashOf(plain));
 });
 
 async function rejects(
