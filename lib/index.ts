@@ -3,6 +3,13 @@ export { grad } from "./autograd/backward.js";
 export { checkpoint } from "./autograd/checkpoint.js";
 export { type GradcheckOptions, gradcheck } from "./autograd/gradcheck.js";
 export { enableGrad, noGrad } from "./autograd/mode.js";
+export {
+  loadTorch,
+  PickleGlobal,
+  PickleObject,
+  type TorchCheckpoint,
+  TorchTensor,
+} from "./io/pth/index.js";
 export { loadSafetensors, saveSafetensors } from "./io/safetensors.js";
 export {
   type PartitionMode,
@@ -11,6 +18,7 @@ export {
   VARIANTS,
   type Variant,
 } from "./models/quadmamba/config.js";
+export { inferConfig } from "./models/quadmamba/infer.js";
 export {
   createQuadMamba,
   type ForwardOptions,
@@ -31,6 +39,7 @@ export * from "./ops/index.js";
 import "./ops/methods.js";
 
 export { profileMacs } from "./ops/profile.js";
+export { exportOnnx, type OnnxOptions } from "./onnx/model.js";
 export * from "./optim/index.js";
 export { profileOnDevice, timeOnDevice } from "./tensor/clock.js";
 export type { DType, TensorData } from "./tensor/dtype.js";

@@ -3,6 +3,8 @@ import { packageVersion } from "../native/addon.js";
 import { addBench } from "./bench.js";
 import { addDoctor } from "./doctor.js";
 import { addEval } from "./eval.js";
+import { addExport } from "./export.js";
+import { addImport } from "./import.js";
 import { addInfo } from "./info.js";
 import { addPredict } from "./predict.js";
 import { addTrain } from "./train.js";
@@ -14,7 +16,12 @@ export function createProgram(): Command {
     .description("Trains and runs QuadMamba, the vision Mamba whose scan order is a learned quadtree.")
     .version(packageVersion())
     .showSuggestionAfterError();
+<<<<<<< HEAD
   for (const add of [addTrain, addVerifyRun, addEval, addPredict, addInfo, addDoctor, addBench]) add(program);
+=======
+  for (const add of [addTrain, addEval, addPredict, addImport, addExport, addInfo, addDoctor, addBench])
+    add(program);
+>>>>>>> 0dabfe1 (PyTorch checkpoints are read without executing them; import and export commands; ONNX files are verified in onnxruntime-web)
   throwErrors(program);
   return program;
 }

@@ -84,8 +84,7 @@ export function writeSafetensorsFile(
 }
 
 /**
- * Runs `use` on the open file and its size in bytes. Anything but a regular file is refused: to read a pipe can
- * wait for ever, and the size of a device means nothing.
+ * Runs `use` on the open file and its size in bytes.
  * @throws {FileError} naming `path` for each system error inside, such as ENOENT.
  */
 export function withRegularFile<T>(
@@ -93,19 +92,30 @@ export function withRegularFile<T>(
   path: string,
   use: (handle: number, fileSize: number) => T,
 ): T {
+  const { handle, fileSize } = openRegularFile(op, path);
+  try {
+    return use(handle, fileSize);
+  } catch (error) {
+    throw asFileError(op, path, "cannot be read", error);
+  } finally {
+    closeSync(handle);
+  }
+}
+
+/**
+ * A file, open for reading, and its size in bytes; the caller closes it. Anything but a regular file is refused: to read a pipe
+ * can wait for ever, and the size of a device means nothing.
+ * @throws {FileError} naming `path` for each system error, such as ENOENT.
+ */
+export function openRegularFile(op: string, path: string): { handle: number; fileSize: number } {
   try {
     // O_NONBLOCK: opening a pipe without a writer would wait, too.
     const handle = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
-    try {
-      const status = fstatSync(handle);
-      if (!status.isFile()) {
-        const kind = status.isDirectory() ? "a folder" : "a pipe, socket or device";
-        throw new FileError(op, `${show(path)}: not a regular file`, "a file", kind);
-      }
-      return use(handle, status.size);
-    } finally {
-      closeSync(handle);
-    }
+    const status = fstatSync(handle);
+    if (status.isFile()) return { handle, fileSize: status.size };
+    closeSync(handle);
+    const kind = status.isDirectory() ? "a folder" : "a pipe, socket or device";
+    throw new FileError(op, `${show(path)}: not a regular file`, "a file", kind);
   } catch (error) {
     throw asFileError(op, path, "cannot be read", error);
   }

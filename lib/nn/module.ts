@@ -12,9 +12,24 @@ import { ArgumentError, ConfigError, DTypeError, ShapeError, show } from "../uti
 export type StateDict = Map<string, Tensor>;
 
 export interface LoadResult {
+  /** Names that were copied. */
   matched: string[];
   missing: string[];
   unexpected: string[];
+  /** Names on both sides whose shapes differ: [name, given, own]. */
+  reshaped: [string, readonly number[], readonly number[]][];
+}
+
+/** What does not fit, a line for each kind, of at most so many names. */
+export function differences({ missing, unexpected, reshaped }: LoadResult, most: number): string {
+  const shapes = reshaped.map(([name, given, own]) => `${name} ${show(given)} for ${show(own)}`);
+  return Object.entries({ missing, unexpected, "other shape": shapes })
+    .filter(([, names]) => names.length > 0)
+    .map(
+      ([what, names]) =>
+        `\n  ${what} (${names.length}): ${names.slice(0, most).join(", ")}${names.length > most ? ", ..." : ""}`,
+    )
+    .join("");
 }
 
 /** A tensor that training changes: a leaf that requires a gradient and outlives every scope. */
@@ -77,7 +92,7 @@ export abstract class Module {
   /**
    * Copies values into the module's tensors; floating dtypes are converted.
    * @param state tensors by name, a Map or an object
-   * @param options `strict` (default true): every name must be on both sides
+   * @param options `strict` (default true): every name must be on both sides, in one shape; else what fits is copied
    * @throws {ConfigError} listing what is missing, unexpected or of another shape; nothing is changed then
    */
   loadStateDict(
@@ -91,31 +106,29 @@ export abstract class Module {
     const given =
       state instanceof Map ? (state as ReadonlyMap<string, Tensor>) : new Map(Object.entries(state));
     const own = this.stateDict();
-    const matched = [...own.keys()].filter((name) => given.has(name));
+    const both = [...own.keys()].filter((name) => given.has(name));
     const missing = [...own.keys()].filter((name) => !given.has(name));
     const unexpected = [...given.keys()].filter((name) => !own.has(name));
-    const reshaped: string[] = [];
-    for (const name of matched) {
+    const matched: string[] = [];
+    const reshaped: LoadResult["reshaped"] = [];
+    for (const name of both) {
       const [target, source] = [own.get(name)!, given.get(name)!];
       if (!isTensor(source)) throw new ArgumentError(op, `${name} is not a tensor`, "a Tensor", show(source));
-      if (!sameShape(target.shape, source.shape))
-        reshaped.push(`${name} ${show(source.shape)} for ${show(target.shape)}`);
+      if (sameShape(target.shape, source.shape)) matched.push(name);
+      else reshaped.push([name, source.shape, target.shape]);
       if (isFloat(target.dtype) !== isFloat(source.dtype) && source.dtype !== "bfloat16")
         throw new DTypeError(op, `${name} has another kind of dtype`, target.dtype, source.dtype);
     }
-    if (reshaped.length > 0 || ((options.strict ?? true) && missing.length + unexpected.length > 0)) {
-      const list = (what: string, names: string[]) =>
-        names.length > 0
-          ? `\n  ${what} (${names.length}): ${names.slice(0, 8).join(", ")}${names.length > 8 ? ", ..." : ""}`
-          : "";
+    const result = { matched, missing, unexpected, reshaped };
+    if ((options.strict ?? true) && missing.length + unexpected.length + reshaped.length > 0) {
       const [hint] = unexpected.map((name) => nearest(name, missing)).filter(Boolean);
       throw new ConfigError(
         op,
-        `the state does not fit the module (${matched.length} of ${own.size} names match)${list("missing", missing)}${list("unexpected", unexpected)}${list("other shape", reshaped)}${hint ? `\n  nearest missing name: ${hint}` : ""}`,
+        `the state does not fit the module (${both.length} of ${own.size} names match)${differences(result, 8)}${hint ? `\n  nearest missing name: ${hint}` : ""}`,
       );
     }
     for (const name of matched) copyInto(own.get(name)!, given.get(name)!);
-    return { matched, missing, unexpected };
+    return result;
   }
 
   train(mode = true): this {

@@ -77,16 +77,16 @@ export type CheckpointFacts = Omit<Checkpoint, "model" | "tensors">;
 /** Which weights of a checkpoint: the trained ones or their moving average. */
 export type Weights = "trained" | "ema";
 
-/** Writes model, its moving average, optimiser and state into one file, atomically. */
+/** Writes model, its moving average, optimiser and state into one file, atomically. Without an optimiser it cannot be resumed. */
 export function saveCheckpoint(
   path: string,
-  { model, average, optimizer }: Trained,
+  { model, average, optimizer }: Pick<Trained, "model"> & Partial<Trained>,
   facts: CheckpointFacts,
 ): void {
   const tensors = new Map<string, Tensor>();
   for (const [name, t] of model.stateDict()) tensors.set(MODEL + name, t);
   for (const [name, t] of average?.stateDict() ?? []) tensors.set(EMA + name, t);
-  for (const [name, t] of optimizer.stateDict()) tensors.set(OPTIMIZER + name, t);
+  for (const [name, t] of optimizer?.stateDict() ?? []) tensors.set(OPTIMIZER + name, t);
   const fields = Object.entries({ ...facts, model: model.config }).filter(([, value]) => value !== undefined);
   const metadata = new Map(fields.map(([key, value]) => [key, JSON.stringify(value)]));
   metadata.set("format", FORMAT);

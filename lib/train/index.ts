@@ -4,6 +4,7 @@ export { readConfigFile } from "./config_file.js";
 export { consoleReport } from "./console_report.js";
 export { type Evaluation, evaluate, TestImages } from "./evaluate.js";
 export { modelCosts, modelTable } from "./model_summary.js";
+export { type ImportedFacts, saveImported } from "./imported.js";
 export type { StepReport, TrainObserver } from "./observer.js";
 export type { TrainResult } from "./run.js";
 export { PRESETS } from "./presets.js";

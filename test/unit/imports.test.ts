@@ -29,6 +29,7 @@ const ALLOWED: Record<string, string[]> = {
   io: ["nn", "ops", "tensor", "util"],
   data: ["io", "ops", "tensor", "native", "util"],
   models: ["nn", "ops", "autograd", "tensor", "util"],
+  onnx: ["models", "ops", "autograd", "tensor", "native", "util"],
   train: ["models", "data", "io", "optim", "nn", "ops", "autograd", "tensor", "native", "util"],
   bench: [
     "charts",
@@ -48,6 +49,7 @@ const ALLOWED: Record<string, string[]> = {
   cli: [
     "report",
     "bench",
+    "onnx",
     "train",
     "models",
     "data",
