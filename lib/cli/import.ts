@@ -1,5 +1,6 @@
 import { readFileSync } from "node:fs";
 import { type Command, Option } from "commander";
+import { asFileError } from "../io/atomic_write.js";
 import { loadTorch } from "../io/pth/index.js";
 import { type Semantics, VARIANTS, type Variant } from "../models/quadmamba/config.js";
 import { inferConfig, variantOf } from "../models/quadmamba/infer.js";
@@ -64,8 +65,16 @@ export function addImport(program: Command): void {
 
 function classNames(file: string | undefined, count: number): string[] {
   if (file === undefined) return Array.from({ length: count }, (_, k) => String(k));
-  const names = readFileSync(file, "utf8").trimEnd().split(/\r?\n/);
+  const names = readText(file).trimEnd().split(/\r?\n/);
   if (names.length !== count)
     throw new ConfigError("import", `${file} does not name the classes`, `${count} lines`, `${names.length}`);
   return names;
+}
+
+function readText(file: string): string {
+  try {
+    return readFileSync(file, "utf8");
+  } catch (error) {
+    throw asFileError("import", file, "cannot be read", error);
+  }
 }

@@ -66,6 +66,7 @@ interchange("weights of another model are refused with what does not fit; --no-s
 interchange("wrong requests are refused", () => {
   for (const [args, message] of [
     [["import", "none.pth", "x.safetensors"], /none\.pth" cannot be read/],
+    [["import", "w.pth", "x.safetensors", "--classes", "none.txt"], /none\.txt" cannot be read/],
     [["import", "w.pth", "x.safetensors", "--weights", "ema"], /has no such weights; expected model_ema/],
     [["export", "w.safetensors", "w.txt"], /expected \.safetensors or \.onnx/],
     [["export", "w.safetensors", "w.onnx", "--opset", "9"], /from 17 to 22/],

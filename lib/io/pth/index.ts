@@ -121,7 +121,9 @@ function loadTensors(archive: Archive, root: string, state: Map<string, TorchTen
   const byStorage = new Map<string, [string, TorchTensor][]>();
   for (const entry of state) {
     const { key } = entry[1].storage;
-    byStorage.set(key, [...(byStorage.get(key) ?? []), entry]);
+    const sharing = byStorage.get(key);
+    if (sharing) sharing.push(entry);
+    else byStorage.set(key, [entry]);
   }
   const loaded = new Map<string, Tensor>();
   try {
