@@ -46,15 +46,15 @@ const depths = given.depths.split(",").map(Number) as [number, number, number, n
 const device = given.device === "cuda" ? "cuda" : "cpu";
 if (given.threads) setThreads(Number(given.threads));
 
-const { train, test } = loadDataset("quadrants") as QuadrantsSource;
-const MEAN = train.images.reduce((sum, value) => sum + value / 255, 0) / train.images.length;
+const { train, test } = (await loadDataset("quadrants")) as QuadrantsSource;
+const MEAN = train.pixels.reduce((sum, value) => sum + value / 255, 0) / train.pixels.length;
 
 function images(set: QuadrantsDataset, samples: ArrayLike<number>): Tensor {
   const each = set.height * set.width;
   const pixels = new Float32Array(samples.length * each);
   for (let k = 0; k < samples.length; k++)
     for (let p = 0; p < each; p++)
-      pixels[k * each + p] = (set.images[samples[k] * each + p] / 255 - MEAN) / 0.25;
+      pixels[k * each + p] = (set.pixels[samples[k] * each + p] / 255 - MEAN) / 0.25;
   return tensor(pixels, [samples.length, set.height, set.width, 1], { device });
 }
 
@@ -173,7 +173,7 @@ function brightest(set: QuadrantsDataset, sample: number): number {
   for (let y = 0; y < height; y++)
     for (let x = 0; x < width; x++)
       light[2 * Math.floor((2 * y) / height) + Math.floor((2 * x) / width)] +=
-        set.images[(sample * height + y) * width + x];
+        set.pixels[(sample * height + y) * width + x];
   return light.indexOf(Math.max(...light));
 }
 

@@ -1,12 +1,11 @@
 import type { Command } from "commander";
-import { loadDataset } from "../data/index.js";
 import { setThreads } from "../tensor/memory.js";
 import { disposeCheckpoint } from "../train/checkpoint.js";
+import { loadDataOf } from "../train/checkpoint_data.js";
 import { deviceLine, percent } from "../train/console_report.js";
 import { evaluate, loadCheckpoint, modelOf, TestImages, type Weights } from "../train/index.js";
 import { type Placement, requirePlacement } from "../train/placement.js";
 import { workersOf } from "../train/workers.js";
-import { FileError } from "../util/errors.js";
 import { placementOptions, weightsOption, wholeNumber } from "./options.js";
 
 interface EvalOptions extends Partial<Placement> {
@@ -41,17 +40,7 @@ export function addEval(program: Command): void {
       const placement = requirePlacement("eval", { device: "cpu", precision: "fp32", ...options });
       if (options.threads) setThreads(options.threads);
       const checkpoint = loadCheckpoint(path);
-      const data = await loadDataset(options.data ?? checkpoint.config.data);
-      if (
-        data.classes.length !== checkpoint.model.numClasses ||
-        data.test.channels !== checkpoint.model.inChannels
-      )
-        throw new FileError(
-          "eval",
-          `${path} was trained on other data`,
-          `${checkpoint.model.numClasses} classes, ${checkpoint.model.inChannels} channels`,
-          `${data.classes.length} and ${data.test.channels}`,
-        );
+      const data = await loadDataOf(path, checkpoint, options.data);
       const model = modelOf(checkpoint, options.weights).to(placement.device);
       const prepare = { ...checkpoint.prepare, ...(options.imageSize && { size: options.imageSize }) };
       const workers = options.workers ?? workersOf(checkpoint.config, data);

@@ -7,8 +7,10 @@ import { addExport } from "./export.js";
 import { addImport } from "./import.js";
 import { addInfo } from "./info.js";
 import { addPredict } from "./predict.js";
+import { addReport } from "./report.js";
 import { addTrain } from "./train.js";
 import { addVerifyRun } from "./verify_run.js";
+import { addVisualize } from "./visualize.js";
 
 /** All commands; parsing throws instead of ending the process. */
 export function createProgram(): Command {
@@ -16,12 +18,20 @@ export function createProgram(): Command {
     .description("Trains and runs QuadMamba, the vision Mamba whose scan order is a learned quadtree.")
     .version(packageVersion())
     .showSuggestionAfterError();
-<<<<<<< HEAD
-  for (const add of [addTrain, addVerifyRun, addEval, addPredict, addInfo, addDoctor, addBench]) add(program);
-=======
-  for (const add of [addTrain, addEval, addPredict, addImport, addExport, addInfo, addDoctor, addBench])
-    add(program);
->>>>>>> 0dabfe1 (PyTorch checkpoints are read without executing them; import and export commands; ONNX files are verified in onnxruntime-web)
+  const commands = [
+    addTrain,
+    addVerifyRun,
+    addEval,
+    addPredict,
+    addReport,
+    addVisualize,
+    addImport,
+    addExport,
+    addInfo,
+    addDoctor,
+    addBench,
+  ];
+  for (const add of commands) add(program);
   throwErrors(program);
   return program;
 }

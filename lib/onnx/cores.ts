@@ -3,14 +3,19 @@ import {
   crossOrders,
   inverse,
   paddedSize,
-  QUADRANTS,
   quadOrders,
   quadPartition,
+  type Tree,
   windowShift,
 } from "../models/quadmamba/partition.js";
 import type { Value } from "./graph.js";
 import { gelu, layerNorm, linear, type ModelGraph, reshape, sum, type Table } from "./layers.js";
 import { selectiveScan } from "./scan.js";
+
+/** Of the paper, in four directions: other ones are refused before anything is built. */
+const TREE: Tree = { grid: 2, levels: 2 };
+const QUADRANTS = 4;
+const SHIFT_DIRECTIONS = 4;
 
 /** The size of a map. */
 export interface MapSize {
@@ -41,7 +46,7 @@ export interface QuadBlock {
 /** The quad block's core. Maps that do not halve twice are zero-padded and cropped, as in the model. */
 export function quadScan(g: ModelGraph, x: Value, op: string, size: MapSize, block: QuadBlock): Value {
   const { height, width, channels } = size;
-  const full = { height: paddedSize(height), width: paddedSize(width), channels };
+  const full = { height: paddedSize(height, TREE), width: paddedSize(width, TREE), channels };
   const [below, right] = [full.height - height, full.width - width];
   const padded = below > 0 || right > 0;
   const tokens = full.height * full.width;
@@ -68,9 +73,9 @@ function permuted(
 ): Value {
   const { height, width, channels } = size;
   const tokens = height * width;
-  const shift = windowShift(block.blockInStage, block.blockInModel, height);
+  const shift = windowShift(block.blockInStage, block.blockInModel, height, SHIFT_DIRECTIONS);
   const key = `quad ${height} ${width} shift ${shift}`;
-  const order = quadOrders(quadPartition(height, width, shift, "paper"));
+  const order = quadOrders(quadPartition(height, width, shift, TREE, "paper"), QUADRANTS);
   // Scan order: [choice, direction, place] -> token; back: [choice, direction, token] -> place among those of both directions.
   const row = (name: string, table: () => Int32Array): Value => {
     const all = g.constant(`${key} ${name}`, () => indices(table(), [QUADRANTS, 2 * tokens]));
@@ -88,12 +93,12 @@ function permuted(
 function masked(g: ModelGraph, x: Value, choice: Value, op: string, size: MapSize, block: QuadBlock): Value {
   const { height, width, channels } = size;
   const tokens = height * width;
-  const shift = windowShift(block.blockInStage, block.blockInModel, height);
+  const shift = windowShift(block.blockInStage, block.blockInModel, height, SHIFT_DIRECTIONS);
   const key = `released quad ${height} ${width} shift ${shift}`;
-  const { quadrant, fine, coarse } = quadPartition(height, width, shift, "released");
+  const [coarse, fine] = quadPartition(height, width, shift, TREE, "released");
   const masks = g.constant(`${key} masks`, () => ({
     data: Float32Array.from({ length: QUADRANTS * tokens }, (_, k) =>
-      quadrant[k % tokens] === Math.floor(k / tokens) ? 1 : 0,
+      coarse.window[k % tokens] === Math.floor(k / tokens) ? 1 : 0,
     ),
     shape: [QUADRANTS, tokens, 1],
   }));
@@ -102,8 +107,8 @@ function masked(g: ModelGraph, x: Value, choice: Value, op: string, size: MapSiz
   const take = (value: Value, name: string, table: Int32Array): Value =>
     g.node("Gather", [value, g.constant(`${key} ${name}`, () => indices(table, [tokens]))], { axis: 1 });
   const sequence = g.node("Add", [
-    take(g.node("Mul", [x, mask]), "fine tokens", inverse(fine)),
-    take(g.node("Mul", [x, rest]), "coarse tokens", inverse(coarse)),
+    take(g.node("Mul", [x, mask]), "fine tokens", inverse(fine.place)),
+    take(g.node("Mul", [x, rest]), "coarse tokens", inverse(coarse.place)),
   ]);
   const forward = Int32Array.from({ length: tokens }, (_, k) => k);
   const both = {
@@ -112,8 +117,8 @@ function masked(g: ModelGraph, x: Value, choice: Value, op: string, size: MapSiz
   };
   const y = scanInOrder(g, sequence, op, both, { tokens, channels });
   return g.node("Add", [
-    g.node("Mul", [take(y, "fine", fine), mask]),
-    g.node("Mul", [take(y, "coarse", coarse), rest]),
+    g.node("Mul", [take(y, "fine", fine.place), mask]),
+    g.node("Mul", [take(y, "coarse", coarse.place), rest]),
   ]);
 }
 
@@ -145,7 +150,7 @@ function chooseQuadrant(g: ModelGraph, x: Value, op: string, size: MapSize, bloc
   const predictor = `${op}.score_predictor`;
   // Scores are shifted with the windows in 'paper' only.
   const shift: [number, number] = paper
-    ? windowShift(block.blockInStage, block.blockInModel, height)
+    ? windowShift(block.blockInStage, block.blockInModel, height, SHIFT_DIRECTIONS)
     : [0, 0];
   const logits = g.inDouble(x, (tokens) => {
     const norm = layerNorm(g, tokens, `${predictor}.in_conv.0`);
@@ -156,7 +161,7 @@ function chooseQuadrant(g: ModelGraph, x: Value, op: string, size: MapSize, bloc
     const classes = g.node("LogSoftmax", [linear(g, y, `${predictor}.out_conv.4`)], { axis: -1 });
     const scores = g.node("Slice", [classes, g.ints(0), g.ints(1), g.ints(2)]);
     const means = g.table(`means ${height} ${width} shift ${shift}`, () =>
-      quadrantMeans(quadPartition(height, width, shift, "paper").quadrant),
+      quadrantMeans(quadPartition(height, width, shift, TREE, "paper")[0].window),
     );
     return g.node("MatMul", [means, scores]);
   });
@@ -168,7 +173,7 @@ function withContext(g: ModelGraph, x: Value, { height, width, channels }: MapSi
   const half = channels / 2;
   const [local, global] = g.nodes("Split", [x, g.ints(half, half)], 2, { axis: -1 });
   const means = g.table(`means ${height} ${width} shift 0,0`, () =>
-    quadrantMeans(quadPartition(height, width, [0, 0], "paper").quadrant),
+    quadrantMeans(quadPartition(height, width, [0, 0], TREE, "paper")[0].window),
   );
   const spread = g.table(`context ${height} ${width}`, () => stretch(height, width));
   const context = g.node("MatMul", [spread, g.node("MatMul", [means, local])]);

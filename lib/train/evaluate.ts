@@ -55,11 +55,15 @@ export class TestImages {
   }
 }
 
-/** Runs the model, which is on the device, over images, with everything random off. Leaves the model in training mode if it was. */
+/**
+ * Runs the model, which is on the device, over images, with everything random off. Leaves the model in training mode if it was.
+ * @param onBatch is shown the logits [images, classes] of every batch
+ */
 export async function evaluate(
   model: QuadMamba,
   images: TestImages,
   { evalBatchSize, device, precision }: Placement & { evalBatchSize: number },
+  onBatch: (logits: Float32Array) => void = () => {},
 ): Promise<Evaluation> {
   const classes = model.config.numClasses;
   const confusion = Array.from({ length: classes }, () => new Array<number>(classes).fill(0));
@@ -79,6 +83,7 @@ export async function evaluate(
           if (ranking[0] === label) top1++;
           if (ranking.slice(0, 5).includes(label)) top5++;
         });
+        onBatch(rows);
       });
       await new Promise(setImmediate);
     }

@@ -51,6 +51,7 @@ export function saveImported(
         draws: 0,
         epochLoss: 0,
         epochCorrect: 0,
+        epochsSinceBest: 0,
         bestAccuracy: percent("max_accuracy"),
         // The released script writes one spelling and reads the other.
         bestEmaAccuracy: percent("max_accuracy_ema", "max_accuray_ema"),
