@@ -4,6 +4,7 @@ import * as assert from "uvu/assert";
 import * as qm from "../../lib/index.js";
 import type { Tensor } from "../../lib/index.js";
 import { leakFree } from "../helpers/leaks.js";
+import { TinyTraining } from "../helpers/tiny_training.js";
 
 const test = suite("threads");
 
@@ -133,6 +134,23 @@ for (const [name, make] of Object.entries(CASES))
       }
     }),
   );
+
+test("100 steps of training end in the same parameters", () => {
+  const before = qm.getThreads();
+  try {
+    const hashes = [1, 2, 3, 8].map((threads) => {
+      qm.setThreads(threads);
+      const training = new TinyTraining({ device: "cpu" });
+      for (let k = 0; k < 100; k++) training.step();
+      const hash = training.hash();
+      training.dispose();
+      return hash;
+    });
+    assert.equal(new Set(hashes).size, 1);
+  } finally {
+    qm.setThreads(before);
+  }
+});
 
 test("setThreads refuses what is no number of threads", () => {
   for (const n of [0, -1, 257, 1.5, Number.NaN, "2", undefined])
