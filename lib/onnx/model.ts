@@ -1,8 +1,8 @@
 import { packageVersion } from "../native/addon.js";
 import { type QuadMambaConfig, resolveConfig, stageDims } from "../models/quadmamba/config.js";
-import type { QuadMamba } from "../models/quadmamba/model.js";
-import { requireInteger } from "../util/check.js";
-import { ConfigError, show } from "../util/errors.js";
+import { QuadMamba } from "../models/quadmamba/model.js";
+import { requireInteger, requireOptions } from "../util/check.js";
+import { ArgumentError, ConfigError, show } from "../util/errors.js";
 import { crossScan, quadScan } from "./cores.js";
 import type { Value } from "./graph.js";
 import {
@@ -55,12 +55,15 @@ export interface OnnxOptions {
  * A classifier as an ONNX file, in pieces: input `images` [batch, channels, height, width], output `logits` [batch, classes], both
  * float32. Standard operators only. A quad block takes the best quadrant, as in evaluation (of the released semantics too, which
  * would draw).
- * @throws {ConfigError} for a model without a classifier or of a configuration that cannot be exported
+ * @throws {ArgumentError} {ConfigError} for a model without a classifier or of a configuration that cannot be exported
  */
 export function exportOnnx(model: QuadMamba, options: OnnxOptions): readonly Uint8Array[] {
-  const { config } = model;
   const op = "exportOnnx";
-  const height = requireInteger(op, "height", options.height, MIN_SIZE);
+  if (!(model instanceof QuadMamba))
+    throw new ArgumentError(op, "can export a QuadMamba only", "a model", show(model));
+  requireOptions(op, options ?? {}, ["height", "width", "opset", "normalise", "metadata"]);
+  const { config } = model;
+  const height = requireInteger(op, "height", options?.height, MIN_SIZE);
   const width = requireInteger(op, "width", options.width, MIN_SIZE);
   const opset = requireInteger(op, "opset", options.opset ?? OPSETS.first, OPSETS.first, OPSETS.last);
   requireExportable(config);

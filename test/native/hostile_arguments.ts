@@ -12,7 +12,13 @@ export const EXCLUDED: Record<string, string> = {
 const parameters = () => [qm.nn.parameter(qm.ones([2]))];
 const double = (x: qm.Tensor) => qm.mul(x, 2);
 const leaf = () => qm.ones([2, 3], { dtype: "float64", requiresGrad: true });
-const config = () => ({ dims: 8, depths: [1, 1, 1, 1], numClasses: 3 });
+const config = () => ({ dims: 8, depths: [1, 1, 1, 1] as [number, number, number, number], numClasses: 3 });
+/** One model for all calls: exporting leaves it as it is. */
+let model: qm.QuadMamba | undefined;
+const exported = (): qm.QuadMamba => {
+  model ??= qm.createQuadMamba(config());
+  return model;
+};
 
 const OTHERS: Record<string, () => unknown[]> = {
   grad: () => {
@@ -37,6 +43,7 @@ const OTHERS: Record<string, () => unknown[]> = {
   loadSafetensors: () => ["missing.safetensors"],
   saveSafetensors: () => ["hostile.safetensors", new Map([["x", qm.ones([2])]]), new Map([["k", "v"]])],
   createQuadMamba: () => [config()],
+  exportOnnx: () => [exported(), { height: 32, width: 32 }],
   QuadMamba: () => [config()],
   AdamW: () => [parameters(), { lr: 0.1 }],
   Ema: () => [new qm.nn.Linear(3, 2), new qm.nn.Linear(3, 2), { decay: 0.9 }],
