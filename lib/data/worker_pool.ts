@@ -8,6 +8,7 @@ interface Answer {
   error?: PackedError;
   failures: { index: number; error: PackedError }[];
   targets?: Float32Array;
+  sizes?: [number, number][];
 }
 
 interface Member {
@@ -56,7 +57,7 @@ export class WorkerPool {
     return member;
   }
 
-  #answered({ worker, tasks }: Member, { id, error, failures, targets }: Answer): void {
+  #answered({ worker, tasks }: Member, { id, error, failures, targets, sizes }: Answer): void {
     const task = tasks.get(id);
     if (!task) return; // failed before; a worker that is being ended keeps the process alive until it has ended
     tasks.delete(id);
@@ -67,7 +68,7 @@ export class WorkerPool {
         ...failure,
         error: unpackError(failure.error) as Failure["error"],
       }));
-      task.resolve({ failures: unpacked, targets });
+      task.resolve({ failures: unpacked, targets, sizes });
     }
   }
 

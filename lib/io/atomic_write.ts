@@ -34,20 +34,16 @@ const TEMPORARY_NAME = /^\..+\.([1-9]\d{0,8})\.[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0
  * An error of the `chunks` iterator itself has the same effect, and passes through as it is.
  */
 export function writeFileAtomic(path: string, chunks: Iterable<Uint8Array>): void {
-  const folder = dirname(path);
-  const temporary = join(folder, `.${basename(path)}.${process.pid}.${randomUUID()}.tmp`);
-  try {
-    // The folder is opened first, so that one which cannot be synced fails before anything is replaced.
-    const folderHandle = openSync(folder, "r");
-    try {
-      replaceFile(path, temporary, chunks);
-      syncFolder(folderHandle);
-    } finally {
-      closeSync(folderHandle);
-    }
-  } catch (error) {
-    throw asFileError("writeFileAtomic", path, "cannot be written", error);
-  }
+  using file = new Replacement(path);
+  for (const chunk of chunks) file.write(chunk);
+  file.commit();
+}
+
+/** {@link writeFileAtomic} of chunks that have to be waited for. */
+export async function writeFileAtomicAsync(path: string, chunks: AsyncIterable<Uint8Array>): Promise<void> {
+  using file = new Replacement(path);
+  for await (const chunk of chunks) file.write(chunk);
+  file.commit();
 }
 
 /**
@@ -86,23 +82,57 @@ export function asFileError(op: string, path: string, problem: string, error: un
   return fileError;
 }
 
-function replaceFile(path: string, temporary: string, chunks: Iterable<Uint8Array>): void {
-  const handle = openSync(temporary, "wx");
-  try {
+/** The new file beside the old one. What is not committed is removed at the end. */
+class Replacement {
+  readonly #path: string;
+  readonly #temporary: string;
+  readonly #folder: number;
+  readonly #handle: number;
+  #renamed = false;
+
+  constructor(path: string) {
+    const folder = dirname(path);
+    this.#path = path;
+    this.#temporary = join(folder, `.${basename(path)}.${process.pid}.${randomUUID()}.tmp`);
+    // The folder is opened first, so that one which cannot be synced fails before anything is replaced.
+    this.#folder = this.#attempt(() => openSync(folder, "r"));
     try {
-      for (const chunk of chunks) writeFully(handle, chunk);
-      fsyncSync(handle);
-    } finally {
-      closeSync(handle);
+      this.#handle = this.#attempt(() => openSync(this.#temporary, "wx"));
+    } catch (error) {
+      closeSync(this.#folder);
+      throw error;
     }
-    renameSync(temporary, path);
-  } catch (error) {
+  }
+
+  write(chunk: Uint8Array): void {
+    this.#attempt(() => writeFully(this.#handle, chunk));
+  }
+
+  commit(): void {
+    this.#attempt(() => {
+      fsyncSync(this.#handle);
+      renameSync(this.#temporary, this.#path);
+      this.#renamed = true;
+      syncFolder(this.#folder);
+    });
+  }
+
+  [Symbol.dispose](): void {
+    closeSync(this.#handle);
+    closeSync(this.#folder);
     try {
-      unlinkSync(temporary);
+      if (!this.#renamed) unlinkSync(this.#temporary);
     } catch {
       // The first error is the one to report; the next sweep removes what this could not.
     }
-    throw error;
+  }
+
+  #attempt<T>(step: () => T): T {
+    try {
+      return step();
+    } catch (error) {
+      throw asFileError("writeFileAtomic", this.#path, "cannot be written", error);
+    }
   }
 }
 

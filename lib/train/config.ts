@@ -44,7 +44,7 @@ export const configSchema = z.strictObject({
     .max(256)
     .optional()
     .describe(
-      "Threads that prepare images; 0: the main one. By default 0 for images in memory on the CPU, else all cores but one, at most 16.",
+      "Threads that prepare images; 0: the main one. By default 0 for images that need no decoding on the CPU, else all cores but one, at most 16.",
     ),
   prefetch: whole(1).max(64).default(2).describe("Batches that are prepared ahead."),
   epochs: whole(1).default(3).describe("Passes over the training images."),

@@ -2,8 +2,8 @@ import { createHash } from "node:crypto";
 import type { DataSource, ImageSet } from "../data/index.js";
 
 /**
- * SHA-256 that tells one data set from another: of classes, labels and pixels, or, of a folder of image files, of their names instead
- * of their contents.
+ * SHA-256 that tells one data set from another: of classes, labels and pixels, or, instead of these, of the hash in a packed file's
+ * header, or of the names of image files.
  */
 export function hashData({ train, test, classes }: DataSource): string {
   const hash = createHash("sha256").update(JSON.stringify(classes));
@@ -12,7 +12,8 @@ export function hashData({ train, test, classes }: DataSource): string {
 }
 
 function contentsOf(set: ImageSet): Uint8Array | string {
-  if (set.kind !== "files") return set.pixels;
+  if (set.kind === "memory") return set.pixels;
+  if (set.kind === "packed") return set.sha256;
   // The folder may move: what counts is CLASS/FILE.
   return JSON.stringify(set.paths.map((path) => path.split("/").slice(-2)));
 }

@@ -193,7 +193,7 @@ function checkUnchanged(path: string, { dataHash, classes, prepare }: Checkpoint
 function checkFit(config: TrainConfig, { train }: DataSource): void {
   if (
     config.fit === "pad" &&
-    train.kind === "memory" &&
+    train.kind !== "files" &&
     config.imageSize < Math.max(train.height, train.width)
   )
     throw new ConfigError(
