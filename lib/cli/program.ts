@@ -1,6 +1,7 @@
 import { Command } from "commander";
 import { packageVersion } from "../native/addon.js";
 import { addBench } from "./bench.js";
+import { addCheckData } from "./check_data.js";
 import { addDoctor } from "./doctor.js";
 import { addEval } from "./eval.js";
 import { addExport } from "./export.js";
@@ -29,6 +30,7 @@ export function createProgram(): Command {
     addImport,
     addExport,
     addPrepareData,
+    addCheckData,
     addInfo,
     addDoctor,
     addBench,

@@ -49,19 +49,21 @@ function listImages(folder: string, classes: readonly string[], all: boolean): F
   return { kind: "files", paths, labels: Int32Array.from(labels), count: paths.length, channels: 3 };
 }
 
-/** Class folders may be symbolic links. */
-function subfolders(folder: string): string[] {
+/** In sorted order. Class folders may be symbolic links. */
+export function subfolders(folder: string): string[] {
   return entries(folder)
     .filter((entry) => entry.isDirectory() || (entry.isSymbolicLink() && isFolder(join(folder, entry.name))))
     .map(({ name }) => name);
 }
 
-/** Links to folders below a class are not followed: they may lead in a circle. */
-function imagesBelow(folder: string): string[] {
+/** Links to folders below a class are not followed: they may lead in a circle. `other` is told of what is passed over. */
+export function imagesBelow(folder: string, other: (path: string) => void = () => {}): string[] {
   return entries(folder).flatMap((entry) => {
     const path = join(folder, entry.name);
     if (SUFFIX.test(entry.name)) return [path]; // a folder of such a name is an error when it is decoded
-    return entry.isDirectory() ? imagesBelow(path) : [];
+    if (entry.isDirectory()) return imagesBelow(path, other);
+    other(path);
+    return [];
   });
 }
 

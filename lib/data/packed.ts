@@ -12,15 +12,14 @@
  * The header comes last because it has the pixels' SHA-256, and the file is written in one pass.
  */
 import { createHash } from "node:crypto";
-import { availableParallelism } from "node:os";
 import { z } from "zod";
 import { writeFileAtomicAsync } from "../io/atomic_write.js";
 import { readExactly, withRegularFile } from "../io/safetensors_file.js";
 import { ConfigError, FileError, show } from "../util/errors.js";
-import { type DataSource, type FileSet, type ImageSet, type PackedSet, sharedBytes } from "./image_set.js";
+import { decodeFiles } from "./decode_files.js";
+import type { DataSource, FileSet, ImageSet, PackedSet } from "./image_set.js";
 import { Pixels, pixelSource } from "./pixels.js";
 import { fitImage, measureNormalisation, type Preparation } from "./preparation.js";
-import { WorkerPool } from "./worker_pool.js";
 
 const MAGIC = Buffer.from("QMPACKED");
 const VERSION = 1;
@@ -28,8 +27,6 @@ const VERSION = 1;
 const ALIGNMENT = 64;
 const TRAILER_BYTES = 40;
 const MAX_HEADER_BYTES = 2 ** 28;
-/** Files that a task decodes. */
-const FILES_PER_TASK = 16;
 
 const whole = z.number().int().min(1);
 const numbers = z.array(z.number()).min(1);
@@ -103,30 +100,10 @@ async function* pixelsOf(set: ImageSet, size: number | undefined): AsyncIterable
   }
 }
 
-/** Files in their order, decoded by all cores. */
 async function* decoded({ paths, channels }: FileSet, size: number): AsyncIterable<Uint8Array> {
-  const workers = availableParallelism();
-  const pool = new WorkerPool(workers, { prepare: preparation(size), channels, source: undefined });
-  const start = async (begin: number) => {
-    const part = paths.slice(begin, begin + FILES_PER_TASK);
-    const into = sharedBytes(part.length * size * size * channels);
-    const { failures } = await pool.run({ kind: "decode", paths: part, into });
+  for await (const { bytes, failures } of decodeFiles(paths, channels, preparation(size))) {
     if (failures.length > 0) throw failures[0].error;
-    return into;
-  };
-  try {
-    const running: ReturnType<typeof start>[] = [];
-    for (let begin = 0; begin < paths.length || running.length > 0; begin += FILES_PER_TASK) {
-      if (begin < paths.length) {
-        const task = start(begin);
-        task.catch(() => {}); // it is awaited later, in its turn
-        running.push(task);
-      }
-      if (running.length > 2 * workers || begin + FILES_PER_TASK >= paths.length)
-        yield await (running.shift() as (typeof running)[0]);
-    }
-  } finally {
-    await pool.dispose();
+    yield bytes;
   }
 }
 
