@@ -1,17 +1,26 @@
 import { mkdirSync } from "node:fs";
+import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { type Command, Option } from "commander";
+import { BATCH, type DataSpeedOptions, dataSpeed, ROUNDS, type Rate } from "../bench/data_speed.js";
+import { describeMachine, machine } from "../bench/machine.js";
 import { PASSES, SCAN_DTYPES } from "../bench/scan_case.js";
 import { scanChart } from "../bench/scan_chart.js";
 import { type ScanGrid, sweepScan } from "../bench/scan_sweep.js";
 import { scanCsv } from "../bench/scan_table.js";
+import { DATASET_NAMES, datasetName, loadDataset } from "../data/index.js";
 import { asFileError, writeFileAtomic } from "../io/atomic_write.js";
 import { listOf, nameOf, wholeNumber } from "./options.js";
+
+interface DataFlags extends Omit<DataSpeedOptions, "workers"> {
+  workers?: number;
+}
 
 const MAX_THREADS = 256;
 
 export function addBench(program: Command): void {
-  const bench = program.command("bench").description("time kernels on this machine");
+  const bench = program.command("bench").description("time kernels and the loading of data on this machine");
+  addData(bench);
   const sizes = listOf(wholeNumber(1));
   bench
     .command("scan")
@@ -53,6 +62,50 @@ Examples:
           .join(", ")}`,
       );
     });
+}
+
+function addData(bench: Command): void {
+  bench
+    .command("data")
+    .description("images a second that the loader prepares, beside sharp's plain decoding and resizing")
+    .argument(
+      "<data>",
+      `a folder of train/CLASS and val/CLASS, a packed file, or ${DATASET_NAMES.join(", ")}`,
+    )
+    .option("--size <pixels>", "side of the square", wholeNumber(8, 4096), 224)
+    .option("--workers <n>", "threads (default: all cores but one)", wholeNumber(0, MAX_THREADS))
+    .option("--seconds <n>", "for all rounds together", wholeNumber(1), 20)
+    .addOption(
+      new Option("--augment <recipe>", "the training recipe for ImageNet, or resizing and cropping alone")
+        .choices(["imagenet", "none"])
+        .default("imagenet"),
+    )
+    .addHelpText(
+      "after",
+      `
+Examples:
+  quadmamba bench data DIR
+  quadmamba bench data packed:photos.qmpack --augment none --workers 4`,
+    )
+    .action(
+      async (what: string, { workers = Math.max(1, availableParallelism() - 1), ...flags }: DataFlags) => {
+        const { name, train, classes } = await loadDataset(datasetName(what));
+        console.log(describeMachine(machine("cpu")));
+        console.log(
+          `${name}: ${train.count} images to ${flags.size} x ${flags.size}, augment ${flags.augment}, ${workers} workers, batches of ${BATCH}, median of ${ROUNDS} rounds by turns`,
+        );
+        const found = await dataSpeed(train, classes.length, { ...flags, workers });
+        console.log(`loader  ${describeRate(found.loader)}`);
+        if (found.sharp)
+          console.log(
+            `sharp   ${describeRate(found.sharp)}: decode and resize alone; the loader does ${(found.loader.median / found.sharp.median).toFixed(2)} times as many`,
+          );
+      },
+    );
+}
+
+function describeRate({ median, low, high }: Rate): string {
+  return `${median.toFixed(0)} images/s (${low.toFixed(0)} to ${high.toFixed(0)})`;
 }
 
 function makeFolder(path: string): void {

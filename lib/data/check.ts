@@ -1,6 +1,5 @@
-import { statSync } from "node:fs";
 import { join } from "node:path";
-import { loadDataset } from "./dataset.js";
+import { datasetName, loadDataset } from "./dataset.js";
 import { decodeFiles } from "./decode_files.js";
 import { imagesBelow, subfolders } from "./image_folder.js";
 import type { ImageSet } from "./image_set.js";
@@ -29,10 +28,9 @@ const UNSUPPORTED = /\.(?:bmp|heic|heif|jp2|jxl|psd|tga|pnm|ppm|pgm)$/i;
  * @throws {FileError} naming what cannot be read at all; {ConfigError} for an unknown name
  */
 export async function checkData(what: string): Promise<Checked> {
-  const status = statSync(what, { throwIfNoEntry: false });
-  if (status?.isDirectory()) return await checkFolder(`folder:${what}`, what);
-  if (what.startsWith("folder:")) return await checkFolder(what, what.slice("folder:".length));
-  const { name, classes, train, test } = await loadDataset(status?.isFile() ? `packed:${what}` : what);
+  const name = datasetName(what);
+  if (name.startsWith("folder:")) return await checkFolder(name, name.slice("folder:".length));
+  const { classes, train, test } = await loadDataset(name);
   const count = (set: ImageSet, label: number) => set.labels.filter((one) => one === label).length;
   const problems: string[] = [];
   for (const [split, set] of Object.entries({ train, test })) {

@@ -1,4 +1,4 @@
-import { existsSync } from "node:fs";
+import { existsSync, statSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { nearest } from "../util/check.js";
@@ -65,6 +65,13 @@ export async function loadDataset(name: string): Promise<DataSource> {
     DATASET_NAMES.join(", "),
     show(name),
   );
+}
+
+/** The name of what may also be given by its path: a folder of train/CLASS and val/CLASS, or a packed file. */
+export function datasetName(what: string): string {
+  const status = statSync(what, { throwIfNoEntry: false });
+  if (status?.isDirectory()) return `folder:${what}`;
+  return status?.isFile() ? `packed:${what}` : what;
 }
 
 function mnistFolder(): string {

@@ -1,6 +1,6 @@
 export { type Augmentation, type Batch, batchData, batchOf, epochOrder, range, toDevice } from "./batch.js";
 export { type Checked, checkData } from "./check.js";
-export { DATASET_NAMES, loadDataset } from "./dataset.js";
+export { DATASET_NAMES, datasetName, loadDataset } from "./dataset.js";
 export { decodeFile, MAX_PIXELS } from "./decode.js";
 export type { Image } from "./image.js";
 export { prepareFile } from "./prepare_file.js";
