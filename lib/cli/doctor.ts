@@ -34,6 +34,7 @@ export function addDoctor(program: Command): void {
       say("device cpu", `works: ${selfTest("cpu")}`);
       say("device cuda", cudaStatus());
       say("images", `sharp ${sharp.versions.sharp}, libvips ${sharp.versions.vips}`);
+      say("JPEG parts", jpegStatus());
       for (const name of ["mnist", "fashion-mnist"]) say(`data ${name}`, await dataStatus(name));
     });
 }
@@ -47,6 +48,12 @@ function cudaStatus(): string {
     `works: ${selfTest("cuda")}; ${info.name}, compute capability ${info.capability}, ${info.multiprocessors} multiprocessors, ` +
     `${gib(info.free)} of ${gib(info.memory)} GiB free, driver for CUDA ${version(info.driver)}, built with ${version(info.runtime)} for ${info.builtFor}`
   );
+}
+
+/** Without the library, crops are the same bytes, but slower: sharp decodes whole files. */
+function jpegStatus(): string {
+  if (addonInfo.jpeg) return `decoded alone for crops, by ${addonInfo.jpeg}`;
+  return "not there: the addon was built without libjpeg-turbo, and whole files are decoded for crops";
 }
 
 /** A product that a broken addon would get wrong. */

@@ -1,6 +1,7 @@
 import { isDeepStrictEqual } from "node:util";
 import { z } from "zod";
 import { augmentSchema } from "../data/augment/spec.js";
+import { DATASET_NAMES } from "../data/index.js";
 import type { QuadMambaConfig, Variant } from "../models/quadmamba/config.js";
 import { nearest } from "../util/check.js";
 import { ConfigError } from "../util/errors.js";
@@ -14,7 +15,7 @@ export const configSchema = z.strictObject({
   data: z
     .string()
     .default("mnist")
-    .describe("Data set: mnist, fashion-mnist, cifar10:PATH, folder:DIR, packed:FILE or idx:DIR."),
+    .describe(`Data set: ${DATASET_NAMES.join(", ")}.`),
   model: z
     .union([z.string(), z.looseObject({})], { error: "expected the name of a variant, or an object" })
     .default("nano")
