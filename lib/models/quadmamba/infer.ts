@@ -1,14 +1,16 @@
-import { ConfigError, show } from "../../util/errors.js";
+import { ArgumentError, ConfigError, show } from "../../util/errors.js";
 import { type QuadMambaConfig, resolveConfig, VARIANTS } from "./config.js";
 
 /**
  * The configuration that a state dict's names and shapes tell. What they do not tell (semantics, postNorm, dropPathRate) has its
  * default.
  * @param shapes of the tensors, by name
- * @throws {ConfigError} naming what is not as in a QuadMamba
+ * @throws {ArgumentError} {ConfigError} naming what is not as in a QuadMamba
  */
 export function inferConfig(shapes: ReadonlyMap<string, readonly number[]>): QuadMambaConfig {
   const op = "inferConfig";
+  if (!(shapes instanceof Map))
+    throw new ArgumentError(op, "shapes are not valid", "a Map of names", show(shapes));
   const shape = (name: string, rank: number): readonly number[] => {
     const found = shapes.get(name);
     if (found?.length !== rank)
