@@ -34,6 +34,17 @@ const IMAGENET: Preset = {
   ema: 0.9999,
 };
 
+/** Small images brought to 64 x 64, for a GPU. */
+const SMALL_IMAGES: Preset = {
+  imageSize: 64,
+  fit: "resize",
+  interpolation: "bilinear",
+  batchSize: 512,
+  lr: 2e-3,
+  ema: 0.999,
+  prefetch: 8,
+};
+
 /** Recipes by name. Drop path rates of imagenet-tiny and -small are the released ones. */
 export const PRESETS: Record<string, Preset> = {
   "imagenet-lite": { ...IMAGENET, model: { variant: "lite", dropPathRate: 0.1 } },
@@ -51,9 +62,31 @@ export const PRESETS: Record<string, Preset> = {
     batchSize: 512,
     lr: 2e-3,
   },
+  "cifar10-strong": {
+    ...SMALL_IMAGES,
+    data: "cifar10:cifar10",
+    model: { variant: "tiny", dropPathRate: 0.1 },
+    augment: {
+      shift: 4,
+      flip: 0.5,
+      randAugment: "rand-m9-mstd0.5-inc1",
+      erase: 0.25,
+      mixup: 0.8,
+      cutmix: 1,
+      mixProbability: 0.5,
+    },
+    epochs: 130,
+  },
   "fashion-mnist": {
     data: "fashion-mnist",
     augment: { flip: 0.5 },
+  },
+  "fashion-mnist-strong": {
+    ...SMALL_IMAGES,
+    data: "fashion-mnist",
+    model: { variant: "lite", dropPathRate: 0.1 },
+    augment: { shift: 2, flip: 0.5, erase: 0.25, mixup: 0.8, cutmix: 1, mixProbability: 0.3 },
+    epochs: 50,
   },
   mnist: {
     data: "mnist",
