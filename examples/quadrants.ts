@@ -72,10 +72,12 @@ function fit(model: QuadMamba, seed: number, frozen: ReadonlySet<Tensor>): numbe
   const perEpoch = Math.floor(train.count / batch);
   const totalSteps = epochs * perEpoch;
   let loss = 0;
+  let order: Uint32Array = new Uint32Array(0);
   for (let step = 0; step < totalSteps; step++) {
     const epoch = Math.floor(step / perEpoch);
     const begin = (step % perEpoch) * batch;
-    const samples = epochOrder(train.count, seed, epoch).subarray(begin, begin + batch);
+    if (begin === 0) order = epochOrder(train.count, seed, epoch);
+    const samples = order.subarray(begin, begin + batch);
     optimizer.lr = cosineLr(step, { lr, totalSteps, warmupSteps: Math.ceil(totalSteps / 20) });
     scope(() => {
       const value = crossEntropy(model.forward(images(train, samples)), labels(train, samples));

@@ -43,7 +43,7 @@ export function addEval(program: Command): void {
       const data = await loadDataOf(path, checkpoint, options.data);
       const model = modelOf(checkpoint, options.weights).to(placement.device);
       const prepare = { ...checkpoint.prepare, ...(options.imageSize && { size: options.imageSize }) };
-      const workers = options.workers ?? workersOf(checkpoint.config, data);
+      const workers = options.workers ?? workersOf({ ...checkpoint.config, device: placement.device }, data);
       const images = new TestImages(data.test, prepare, { classes: data.classes.length, workers });
       const { batchSize } = options;
       const result = await evaluate(model, images, { ...placement, evalBatchSize: batchSize });

@@ -38,11 +38,16 @@ export function positiveNumber(text: string): number {
 /** `--device` and `--precision`, of every command that runs a model. */
 export function placementOptions(): Option[] {
   return [
-    new Option("--device <device>", "where to compute (default: cpu)").choices(["cpu", "cuda"]),
+    deviceOption(),
     new Option("--precision <precision>", "on cuda: tf32 or bf16 for speed (default: fp32)").choices([
       ...PRECISIONS,
     ]),
   ];
+}
+
+/** `--device`, of what computes in float32 only. */
+export function deviceOption(): Option {
+  return new Option("--device <device>", "where to compute (default: cpu)").choices(["cpu", "cuda"]);
 }
 
 /** `--weights`, of the commands that read a checkpoint. */

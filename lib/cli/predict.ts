@@ -1,10 +1,11 @@
 import type { Command } from "commander";
 import { noGrad } from "../autograd/mode.js";
-import { prepareFile, toDevice } from "../data/index.js";
+import { prepareFile } from "../data/index.js";
 import { softmax } from "../ops/index.js";
 import { scope } from "../tensor/scope.js";
 import { disposeCheckpoint } from "../train/checkpoint.js";
 import { percent } from "../train/console_report.js";
+import { toDevice } from "../train/device_batch.js";
 import { rank } from "../train/evaluate.js";
 import { loadCheckpoint, modelOf, type Weights } from "../train/index.js";
 import { inPrecision, type Placement, requirePlacement } from "../train/placement.js";

@@ -1,13 +1,13 @@
 import { statSync } from "node:fs";
 import type { Command } from "commander";
-import { DATASET_NAMES, loadDataset, packData } from "../data/index.js";
+import { DATASET_NAMES, datasetName, loadDataset, packData } from "../data/index.js";
 import { wholeNumber } from "./options.js";
 
 export function addPrepareData(program: Command): void {
   program
     .command("prepare-data")
     .description("convert a data set into one file that is mapped into memory, without decoding in training")
-    .argument("<source>", DATASET_NAMES.join(", "))
+    .argument("<source>", `a folder of train/CLASS and val/CLASS, or ${DATASET_NAMES.join(", ")}`)
     .argument("<file>", "what to write; train with --data packed:FILE")
     .option(
       "--size <pixels>",
@@ -22,7 +22,7 @@ Examples:
   quadmamba train --data packed:photos.qmpack --fit crop`,
     )
     .action(async (source: string, file: string, { size }: { size?: number }) => {
-      const data = await loadDataset(source);
+      const data = await loadDataset(datasetName(source));
       await packData(data, file, size);
       const { train, test, classes } = data;
       const mebibytes = (statSync(file).size / 2 ** 20).toFixed(1);

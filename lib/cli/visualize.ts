@@ -1,7 +1,7 @@
 import { mkdirSync } from "node:fs";
 import { join, parse } from "node:path";
-import type { Command } from "commander";
-import { type BatchData, Loader, prepareFile, range } from "../data/index.js";
+import type { Command, Option } from "commander";
+import { type BatchData, Loader, prepareFile, range, type DataSource } from "../data/index.js";
 import { asFileError, writeFileAtomic } from "../io/atomic_write.js";
 import { createQuadMamba } from "../models/quadmamba/model.js";
 import { areaOf, effectiveReceptiveField, type Field, withinRadius } from "../report/erf.js";
@@ -18,7 +18,7 @@ import { percent } from "../train/console_report.js";
 import { loadCheckpoint, modelOf, type Weights } from "../train/index.js";
 import { type Placement, requirePlacement } from "../train/placement.js";
 import { FileError } from "../util/errors.js";
-import { placementOptions, weightsOption, wholeNumber } from "./options.js";
+import { deviceOption, placementOptions, weightsOption, wholeNumber } from "./options.js";
 
 const QUADRANT_NAMES = ["top left", "top right", "bottom left", "bottom right"];
 /** Images of a batch whose gradients are taken. */
@@ -33,7 +33,7 @@ interface Options extends Partial<Placement> {
 
 export function addVisualize(program: Command): void {
   const visualize = program.command("visualize").description("pictures of what a trained model does");
-  const partition = withOptions(visualize.command("partition"))
+  const partition = withOptions(visualize.command("partition"), placementOptions())
     .description("scores and windows of every quad block over images")
     .argument("<checkpoint>", "last.safetensors or best.safetensors of a run")
     .argument("<images...>", "image files, or images of the data set such as test:17 or train:0")
@@ -48,7 +48,7 @@ Example:
   quadmamba visualize partition runs/mnist-1/best.safetensors test:17 seven.png`,
     );
   partition.action(drawPartitions);
-  const erf = withOptions(visualize.command("erf"))
+  const erf = withOptions(visualize.command("erf"), [deviceOption()])
     .description("effective receptive field before and after training")
     .argument("<checkpoint>", "last.safetensors or best.safetensors of a run")
     .option("--samples <n>", "test images to average over", wholeNumber(1), 50)
@@ -65,8 +65,8 @@ Example:
   erf.action(drawFields);
 }
 
-function withOptions(command: Command): Command {
-  for (const option of [...placementOptions(), weightsOption()]) command.addOption(option);
+function withOptions(command: Command, placement: Option[]): Command {
+  for (const option of [...placement, weightsOption()]) command.addOption(option);
   return command
     .option("--data <name>", "another data set than the run's")
     .option("--threads <n>", "CPU threads (default: all cores)", wholeNumber(1))
@@ -84,8 +84,10 @@ async function drawPartitions(
   try {
     if (model.quadBlocks.length === 0)
       throw new FileError("visualize", `${path} has no quad blocks`, "a model with quadStages");
+    let source: Promise<DataSource> | undefined; // loaded once, if an image of it is asked for
+    const load = () => (source ??= loadDataOf(path, checkpoint, options.data));
     for (const [k, name] of names.entries()) {
-      const batch = await readImage(name, path, checkpoint, options);
+      const batch = await readImage(name, checkpoint, load, options.invert);
       const [maps] = seePartitions(model, batch, placement);
       const [image] = imagesOf(batch, checkpoint.prepare);
       console.log(name);
@@ -120,19 +122,21 @@ function write(folder: string, name: string, png: Buffer): void {
 /** A batch of one: an image of the data set, or a file. */
 async function readImage(
   name: string,
-  path: string,
   checkpoint: Checkpoint,
-  { data, invert }: { data?: string; invert?: boolean },
+  load: () => Promise<DataSource>,
+  invert: boolean | undefined,
 ): Promise<BatchData> {
   const [, split, number] = /^(test|train):(\d+)$/.exec(name) ?? [];
   if (split === undefined)
     return prepareFile(name, { ...checkpoint, channels: checkpoint.model.inChannels }, invert);
-  const source = await loadDataOf(path, checkpoint, data);
+  const source = await load();
   return preparedBatch(source[split as "test" | "train"], [Number(number)], checkpoint.prepare);
 }
 
-function describe({ stage, block, choice, height, width }: PartitionMap): string {
-  return `stage ${stage}, block ${block}: ${height} x ${width} tokens, reads the ${QUADRANT_NAMES[choice]} quadrant finely`;
+function describe({ stage, block, coarse, choice, height, width }: PartitionMap): string {
+  const window =
+    coarse === QUADRANT_NAMES.length ? `the ${QUADRANT_NAMES[choice]} quadrant` : `window ${choice}`;
+  return `stage ${stage}, block ${block}: ${height} x ${width} tokens, reads ${window} finely`;
 }
 
 async function drawFields(

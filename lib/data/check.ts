@@ -31,7 +31,11 @@ export async function checkData(what: string): Promise<Checked> {
   const name = datasetName(what);
   if (name.startsWith("folder:")) return await checkFolder(name, name.slice("folder:".length));
   const { classes, train, test } = await loadDataset(name);
-  const count = (set: ImageSet, label: number) => set.labels.filter((one) => one === label).length;
+  const [inTrain, inTest] = [train, test].map(({ labels }) => {
+    const counts = new Array<number>(classes.length).fill(0);
+    for (const label of labels) counts[label]++;
+    return counts;
+  });
   const problems: string[] = [];
   for (const [split, set] of Object.entries({ train, test })) {
     const fault = set.kind === "packed" ? packedFault(set) : undefined;
@@ -40,7 +44,7 @@ export async function checkData(what: string): Promise<Checked> {
   const { height, width } = train as Exclude<ImageSet, { kind: "files" }>;
   return {
     name,
-    classes: classes.map((one, k) => ({ name: one, train: count(train, k), test: count(test, k) })),
+    classes: classes.map((one, k) => ({ name: one, train: inTrain[k], test: inTest[k] })),
     ...{ height: [height, height], width: [width, width], passedOver: 0, problems },
   };
 }

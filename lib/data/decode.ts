@@ -2,6 +2,7 @@ import sharp from "sharp";
 import { readExactly, withRegularFile } from "../io/safetensors_file.js";
 import { addon } from "../native/addon.js";
 import { FileError } from "../util/errors.js";
+import { greyOf } from "./augment/colour.js";
 import type { Image } from "./image.js";
 import { type Box, crop } from "./resample.js";
 
@@ -70,7 +71,7 @@ function jpegPart(path: string, bytes: Uint8Array, box: Box, channels: number): 
   const data = new Uint8Array(height * width * 3);
   const problem = addon.jpegPart(bytes, Float64Array.of(top, left, height, width), data);
   if (problem !== "") throw damaged(path, problem);
-  return { data: channels === 1 ? greyOf(data) : data, height, width, channels };
+  return { data: channels === 1 ? greyOf({ data: data, channels: 3 }) : data, height, width, channels };
 }
 
 async function decodeWhole(
@@ -90,7 +91,7 @@ async function decodeWhole(
       .toBuffer({ resolveWithObject: true });
     if (info.channels !== 3) throw new Error(`decoded to ${info.channels} channels`);
     const { height, width } = info;
-    return { data: channels === 1 ? greyOf(data) : data, height, width, channels };
+    return { data: channels === 1 ? greyOf({ data: data, channels: 3 }) : data, height, width, channels };
   } catch (error) {
     throw damaged(path, (error as Error).message.split("\n")[0]);
   }
@@ -98,16 +99,6 @@ async function decodeWhole(
 
 function damaged(path: string, problem: string): FileError {
   return new FileError("decode", `${path}: is no whole image: ${problem}`);
-}
-
-/** ITU-R 601 luma of red, green and blue, in Pillow's fixed point. */
-function greyOf(colours: Uint8Array): Uint8Array {
-  const grey = new Uint8Array(colours.length / 3);
-  for (let k = 0; k < grey.length; k++) {
-    const [r, g, b] = [colours[3 * k], colours[3 * k + 1], colours[3 * k + 2]];
-    grey[k] = (19595 * r + 38470 * g + 7471 * b + 0x8000) >> 16;
-  }
-  return grey;
 }
 
 /** The bytes of a regular file. To open a pipe or a device could wait for ever, and is refused. */

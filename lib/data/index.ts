@@ -1,7 +1,7 @@
-export { type Augmentation, type Batch, batchData, batchOf, epochOrder, range, toDevice } from "./batch.js";
+export { type Batch, batchOf, epochOrder, range } from "./batch.js";
 export { type Checked, checkData } from "./check.js";
 export { DATASET_NAMES, datasetName, loadDataset } from "./dataset.js";
-export { decodeFile, MAX_PIXELS } from "./decode.js";
+export { decodeFile } from "./decode.js";
 export type { Image } from "./image.js";
 export { prepareFile } from "./prepare_file.js";
 export { packData } from "./packed.js";
@@ -9,6 +9,7 @@ export type { DataSource, FileSet, ImageSet, MemorySet, PackedSet } from "./imag
 export { type BatchData, Loader, type LoaderOptions, type TrainingBatch } from "./loader.js";
 export {
   fitImage,
+  IMAGENET,
   imageSize,
   measureNormalisation,
   type Normalisation,

@@ -134,6 +134,7 @@ export class Loader {
   #buffer(length: number): Float32Array {
     const bytes = length * Float32Array.BYTES_PER_ELEMENT;
     const found = this.#free.findIndex((buffer) => buffer.byteLength >= bytes);
+    if (found < 0) this.#free.length = 0; // those of smaller batches would keep larger ones from coming back
     const buffer = found < 0 ? new SharedArrayBuffer(bytes) : this.#free.splice(found, 1)[0];
     return new Float32Array(buffer, 0, length);
   }

@@ -39,7 +39,7 @@ export function preparationFor(set: ImageSet, given: Partial<Preparation> & { si
 }
 
 /** What published weights of ImageNet expect (torchvision's constants). */
-const IMAGENET: Normalisation = { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] };
+export const IMAGENET: Normalisation = { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] };
 
 /** Measured from all pixels of a set in memory; of a packed one, that of its source; ImageNet's for image files, whatever they show. */
 export function measureNormalisation(set: ImageSet): Normalisation {

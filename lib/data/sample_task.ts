@@ -1,7 +1,6 @@
 import { FileError } from "../util/errors.js";
-import { type AugmentSpec, augmentImage, erase, mixBatch, resizedPart } from "./augment/index.js";
+import { type AugmentSpec, augmentImage, erase, mixBatch } from "./augment/index.js";
 import { decodeFile, type OpenImage, openImage, openPixels } from "./decode.js";
-import type { Image } from "./image.js";
 import { Pixels, type PixelSource } from "./pixels.js";
 import { fitImage, Normaliser, type Preparation } from "./preparation.js";
 
@@ -69,12 +68,15 @@ export interface TaskResult {
 export class TaskRunner {
   readonly #setup: ThreadSetup;
   readonly #normaliser: Normaliser;
+  /** The mean colour, as bytes: what RandAugment moves in from outside an image. */
+  readonly #fill: readonly number[];
   readonly #length: number;
   readonly #pixels: Pixels | undefined;
 
   constructor(setup: ThreadSetup) {
     this.#setup = setup;
     this.#normaliser = new Normaliser(setup.prepare);
+    this.#fill = setup.prepare.mean.map((mean) => Math.min(255, Math.round(255 * mean)));
     this.#length = setup.prepare.size ** 2 * setup.channels;
     this.#pixels = setup.source && new Pixels(setup.source);
   }
@@ -128,15 +130,11 @@ export class TaskRunner {
     const { prepare, channels } = this.#setup;
     const { size, fit } = prepare;
     const key = { seed, epoch, sample };
-    let changed: Image;
-    // Padding comes first, so that there is room to move in; resizing last, as small images are changed sooner than large ones.
-    if (fit === "pad") changed = augmentImage(fitImage(image.part(), prepare), size, spec, key);
-    else if (!spec.resizedCrop) changed = fitImage(augmentImage(image.part(), size, spec, key), prepare);
-    else {
-      const part = resizedPart(image, (box) => image.part(box), size, spec, key);
-      changed = augmentImage(part, size, { ...spec, resizedCrop: undefined }, key);
-    }
-    this.#normaliser.write(changed, into);
+    // Padding gives room to move in; of other images those are brought to the square first that have more pixels than it.
+    const first = fit === "pad" || (!spec.resizedCrop && image.height * image.width > size * size);
+    const source = first ? openPixels(fitImage(image.part(), prepare)) : image;
+    const changed = augmentImage(source, size, spec, key, this.#fill);
+    this.#normaliser.write(first || spec.resizedCrop ? changed : fitImage(changed, prepare), into);
     if (spec.erase > 0) erase(into, [size, size, channels], spec, key);
   }
 }

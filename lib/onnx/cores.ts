@@ -1,5 +1,6 @@
 /** The scan cores: tokens into scan order, scanned, and back. Orders are tables of constants; the quadtree picks one by arg-max. */
 import {
+  bothWays,
   crossOrders,
   inverse,
   paddedSize,
@@ -75,14 +76,14 @@ function permuted(
   const tokens = height * width;
   const shift = windowShift(block.blockInStage, block.blockInModel, height, SHIFT_DIRECTIONS);
   const key = `quad ${height} ${width} shift ${shift}`;
-  const order = quadOrders(quadPartition(height, width, shift, TREE, "paper"), QUADRANTS);
+  const order = () => quadOrders(quadPartition(height, width, shift, TREE, "paper"), QUADRANTS);
   // Scan order: [choice, direction, place] -> token; back: [choice, direction, token] -> place among those of both directions.
   const row = (name: string, table: () => Int32Array): Value => {
     const all = g.constant(`${key} ${name}`, () => indices(table(), [QUADRANTS, 2 * tokens]));
     return g.node("Unsqueeze", [g.node("Gather", [all, choice]), g.ints(2)]);
   };
-  const there = row("order", () => order);
-  const back = row("places", () => inverses(order, tokens, 2));
+  const there = row("order", order);
+  const back = row("places", () => inverses(order(), tokens, 2));
   const gather = (value: Value, index: Value): Value =>
     reshape(g, g.node("GatherND", [value, index], { batch_dims: 1 }), 2, tokens, channels);
   const scanned = selectiveScan(g, gather(x, there), op);
@@ -110,10 +111,9 @@ function masked(g: ModelGraph, x: Value, choice: Value, op: string, size: MapSiz
     take(g.node("Mul", [x, mask]), "fine tokens", inverse(fine.place)),
     take(g.node("Mul", [x, rest]), "coarse tokens", inverse(coarse.place)),
   ]);
-  const forward = Int32Array.from({ length: tokens }, (_, k) => k);
   const both = {
     key: `both ${tokens}`,
-    order: Int32Array.from([...forward, ...forward.toReversed()]),
+    order: bothWays(Int32Array.from({ length: tokens }, (_, k) => k)),
   };
   const y = scanInOrder(g, sequence, op, both, { tokens, channels });
   return g.node("Add", [

@@ -53,7 +53,10 @@ async function picture(
   classes: readonly string[],
 ): Promise<Markup> {
   const n = classes.length;
-  const values = confusion.flatMap((row) => row.map((count) => Math.sqrt(shareOf(count, sum(row)))));
+  const values = confusion.flatMap((row) => {
+    const total = sum(row);
+    return row.map((count) => Math.sqrt(shareOf(count, total)));
+  });
   const uri = await dataUri(colourMap(values, n, n));
   return markup`<figure><img class="pixels matrix" src="${uri}" width="${n}" height="${n}" alt="Confusion matrix of ${n} classes; the tables below name what stands out in it.">
 <figcaption>One pixel for each pair of ${n} classes, from ${classes[0]} at the top left to ${classes[n - 1]}: rows are true classes, columns predictions. Lighter: a larger share of the row, on a square-root scale.</figcaption></figure>`;
@@ -61,9 +64,10 @@ async function picture(
 
 function pairs(confusion: readonly (readonly number[])[], classes: readonly string[]): Markup {
   const found = confusion
-    .flatMap((row, label) =>
-      row.map((count, predicted) => ({ label, predicted, count, share: shareOf(count, sum(row)) })),
-    )
+    .flatMap((row, label) => {
+      const total = sum(row);
+      return row.map((count, predicted) => ({ label, predicted, count, share: shareOf(count, total) }));
+    })
     .filter(({ label, predicted, count }) => label !== predicted && count > 0)
     .sort((a, b) => b.count - a.count)
     .slice(0, MOST_PAIRS);

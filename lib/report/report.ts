@@ -16,6 +16,7 @@ import { loadDataOf } from "../train/checkpoint_data.js";
 import { percent } from "../train/console_report.js";
 import { type Evaluation, TestImages } from "../train/evaluate.js";
 import type { Placement } from "../train/placement.js";
+import { workersOf } from "../train/workers.js";
 import { ConfigError, FileError } from "../util/errors.js";
 import { confusionSection } from "./confusion.js";
 import { curves } from "./curves.js";
@@ -136,11 +137,14 @@ async function testSections(
 
 async function sectionsOf(
   model: QuadMamba,
-  { prepare, config: { workers = 0, prefetch } }: Checkpoint,
-  { name, test, classes }: DataSource,
+  { prepare, config }: Checkpoint,
+  data: DataSource,
   file: string,
   options: ReportOptions,
 ): Promise<{ evaluation: Evaluation; sections: Markup }> {
+  const { name, test, classes } = data;
+  const workers = workersOf({ ...config, device: options.device }, data);
+  const { prefetch } = config;
   const testImages = new TestImages(test, prepare, { classes: classes.length, workers, prefetch });
   const { evaluation, predicted, confidence, blocks } = await inspect(model, testImages, options).finally(
     () => testImages.dispose(),

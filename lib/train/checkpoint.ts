@@ -77,6 +77,19 @@ export type CheckpointFacts = Omit<Checkpoint, "model" | "tensors">;
 /** Which weights of a checkpoint: the trained ones or their moving average. */
 export type Weights = "trained" | "ema";
 
+/** Before the first step. */
+export function freshState(): RunState {
+  return {
+    step: 0,
+    draws: 0,
+    epochLoss: 0,
+    epochCorrect: 0,
+    bestAccuracy: 0,
+    bestEmaAccuracy: 0,
+    epochsSinceBest: 0,
+  };
+}
+
 /** Writes model, its moving average, optimiser and state into one file, atomically. Without an optimiser it cannot be resumed. */
 export function saveCheckpoint(
   path: string,

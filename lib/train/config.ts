@@ -73,7 +73,9 @@ export const configSchema = z.strictObject({
     .number()
     .min(0)
     .default(0.05)
-    .describe("Decoupled weight decay. One-dimensional parameters, biases and A_logs never decay."),
+    .describe(
+      "Decoupled weight decay. One-dimensional parameters and biases never decay, A_logs only with decayALogs.",
+    ),
   decayALogs: z.boolean().default(false).describe("Also decay A_logs, as the released training script does."),
   layerDecay: z
     .number()
@@ -153,6 +155,13 @@ export function resolveTrainConfig(given: unknown, where = "train"): TrainConfig
       "accumulate does not divide batchSize",
       `a divisor of ${config.batchSize}`,
       `${config.accumulate}`,
+    );
+  if (typeof config.warmup === "string" && Number.parseFloat(config.warmup) > config.epochs)
+    throw new ConfigError(
+      where,
+      "warmup is longer than the run",
+      `at most ${config.epochs} epochs, or a share`,
+      config.warmup,
     );
   return config;
 }

@@ -13,7 +13,8 @@ export function environment(device: Device = "cpu"): Record<string, unknown> {
     cpu: cpus()[0]?.model.trim(),
     cores: cpus().length,
     memoryBytes: totalmem(),
-    device: device === "cuda" ? cudaInfo() : device,
+    // what is free of its memory differs from run to run
+    device: device === "cuda" ? { ...cudaInfo(), free: undefined } : device,
     threads: getThreads(),
     isa: addonInfo.isa,
     compiler: addonInfo.compiler,

@@ -78,10 +78,15 @@ export async function evaluate(
         loss += crossEntropy(logits, batch.labels, { reduction: "sum" }).item();
         const rows = logits.toTypedArray() as Float32Array;
         data.labels.forEach((label, k) => {
-          const ranking = rank(rows.subarray(k * classes, (k + 1) * classes));
-          confusion[label][ranking[0]]++;
-          if (ranking[0] === label) top1++;
-          if (ranking.slice(0, 5).includes(label)) top5++;
+          const row = rows.subarray(k * classes, (k + 1) * classes);
+          let [best, place] = [0, 0]; // place: how many classes come before the label, as `rank` orders them
+          row.forEach((value, c) => {
+            if (value > row[best]) best = c;
+            if (value > row[label] || (value === row[label] && c < label)) place++;
+          });
+          confusion[label][best]++;
+          if (best === label) top1++;
+          if (place < 5) top5++;
         });
         onBatch(rows);
       });

@@ -1,10 +1,9 @@
-import type { Preparation } from "../data/index.js";
+import { IMAGENET, type Preparation } from "../data/index.js";
 import type { QuadMamba } from "../models/quadmamba/model.js";
-import { saveCheckpoint } from "./checkpoint.js";
+import { freshState, saveCheckpoint } from "./checkpoint.js";
 import { resolveTrainConfig } from "./config.js";
 
-/** How published weights of ImageNet were evaluated (torchvision's constants; 256 of 224 pixels, centre crop, bicubic). */
-const IMAGENET = { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] };
+/** How published weights of ImageNet were evaluated: 224 of 256 pixels, centre crop, bicubic. */
 const CROP_SHARE = 0.875;
 
 export interface ImportedFacts {
@@ -47,11 +46,7 @@ export function saveImported(
       image: { height: size, width: size },
       classes,
       state: {
-        step: 0,
-        draws: 0,
-        epochLoss: 0,
-        epochCorrect: 0,
-        epochsSinceBest: 0,
+        ...freshState(),
         bestAccuracy: percent("max_accuracy"),
         // The released script writes one spelling and reads the other.
         bestEmaAccuracy: percent("max_accuracy_ema", "max_accuray_ema"),

@@ -103,7 +103,8 @@ export const PRESETS: Record<string, Preset> = {
  * @throws {ConfigError} for an unknown preset, with the nearest name
  */
 export function withPreset(given: unknown, where: string): unknown {
-  if (!isRecord(given) || given.preset === undefined) return given;
+  if (!isRecord(given)) return given;
+  if (given.preset === undefined) return withoutNulls(given);
   const { preset, ...own } = given;
   if (typeof preset !== "string" || !Object.hasOwn(PRESETS, preset)) {
     const names = Object.keys(PRESETS);
@@ -115,21 +116,26 @@ export function withPreset(given: unknown, where: string): unknown {
       show(preset),
     );
   }
-  return mergeKeys(PRESETS[preset], own);
+  return withoutNulls(mergeKeys(PRESETS[preset], own));
 }
 
-/** The keys of `above` over those of `below`, objects key by key; null takes a key back. */
+/** The keys of `above` over those of `below`, objects key by key. A null stays, to take a key back from what may lie below them both. */
 export function mergeKeys(
   below: Record<string, unknown>,
   above: Record<string, unknown>,
 ): Record<string, unknown> {
   const merged: Record<string, unknown> = { ...below };
   for (const [key, value] of Object.entries(above)) {
+    if (value === undefined) continue;
     const old = merged[key];
-    if (value === null) delete merged[key];
-    else merged[key] = isRecord(old) && isRecord(value) ? mergeKeys(old, value) : value;
+    merged[key] = isRecord(old) && isRecord(value) ? mergeKeys(old, value) : value;
   }
   return merged;
+}
+
+function withoutNulls(keys: Record<string, unknown>): Record<string, unknown> {
+  const kept = Object.entries(keys).filter(([, value]) => value !== null);
+  return Object.fromEntries(kept.map(([key, value]) => [key, isRecord(value) ? withoutNulls(value) : value]));
 }
 
 function isRecord(value: unknown): value is Record<string, unknown> {

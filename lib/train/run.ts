@@ -1,6 +1,5 @@
 import { type BatchData, type DataSource, epochOrder, Loader } from "../data/index.js";
 import { Ema } from "../optim/index.js";
-import { setThreads } from "../tensor/memory.js";
 import { defaultGenerator } from "../tensor/random.js";
 import { FileError, TrainingError } from "../util/errors.js";
 import type { CheckpointFacts, RunState, Trained } from "./checkpoint.js";
@@ -90,7 +89,6 @@ export class Run {
 
   async finish(signal: AbortSignal | undefined): Promise<TrainResult> {
     const state = this.#state;
-    if (this.#config.threads) setThreads(this.#config.threads);
     this.#observer.begin?.({
       config: this.#config,
       data: this.#data,

@@ -1,5 +1,4 @@
 import { cosineLr } from "../optim/index.js";
-import { ConfigError } from "../util/errors.js";
 import type { TrainConfig } from "./config.js";
 
 /** By what the recipe's learning rates are multiplied for its batch size. */
@@ -21,14 +20,7 @@ export function learningRate(config: TrainConfig, stepsPerEpoch: number): (step:
 }
 
 function warmupSteps({ warmup, epochs }: TrainConfig, stepsPerEpoch: number): number {
-  if (typeof warmup === "number") return Math.round(warmup * epochs * stepsPerEpoch);
-  const length = Number.parseFloat(warmup);
-  if (length > epochs)
-    throw new ConfigError(
-      "train",
-      "warmup is longer than the run",
-      `at most ${epochs} epochs, or a share`,
-      warmup,
-    );
-  return Math.round(length * stepsPerEpoch);
+  return Math.round(
+    (typeof warmup === "number" ? warmup * epochs : Number.parseFloat(warmup)) * stepsPerEpoch,
+  );
 }

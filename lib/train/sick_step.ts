@@ -39,15 +39,15 @@ export function findFault(
 function replay(model: QuadMamba, data: BatchData, options: GradientOptions & { device: Device }): void {
   const names = new Map([...model.namedParameters()].map(([name, t]) => [t, name]));
   const batch = toDevice(data, options.device);
-  requireFinite("the images are not finite", batch.images);
-  for (const [t, name] of names) requireFinite(`parameter ${name} is not finite`, t);
+  requireFinite(() => "the images are not finite", batch.images);
+  for (const [t, name] of names) requireFinite(() => `parameter ${name} is not finite`, t);
   const modules = new WeakMap<object, string>();
   const placeOf = (op: string, module: string): string => (module ? `${op} in ${module}` : op);
   const watch = {
     forward(op: string, inputs: readonly (Tensor | null)[], output: Tensor): void {
       if (output.node) modules.set(output.node, currentModule());
       requireFinite(
-        `first in forward, ${placeOf(op, currentModule())}, from inputs up to ${largest(inputs)}`,
+        () => `first in forward, ${placeOf(op, currentModule())}, from inputs up to ${largest(inputs)}`,
         output,
       );
     },
@@ -58,24 +58,24 @@ function replay(model: QuadMamba, data: BatchData, options: GradientOptions & { 
         const name = isTensor(edge) ? names.get(edge) : undefined;
         if (gradient)
           requireFinite(
-            `first in backward, ${place}, the gradient of ${name ?? `its input ${k + 1}`}`,
+            () => `first in backward, ${place}, the gradient of ${name ?? `its input ${k + 1}`}`,
             gradient,
           );
       });
     },
   };
   watchOps(watch, () => profileMacs(() => model.withNames(() => computeGradients(model, batch, options))));
-  requireFinite("the norm of all gradients overflows", clipGradNorm(model.parameters(), 1));
+  requireFinite(() => "the norm of all gradients overflows", clipGradNorm(model.parameters(), 1));
 }
 
 /** @throws {Found} with the elements that are not finite, if there are any */
-function requireFinite(what: string, t: Tensor): void {
+function requireFinite(what: () => string, t: Tensor): void {
   const values = numbersOf(t);
   const count = values.reduce((n, value) => n + (Number.isFinite(value) ? 0 : 1), 0);
   if (count === 0) return;
   const first = values.findIndex((value) => !Number.isFinite(value));
   throw new Found(
-    `${what}: ${describe(t)} has ${count} elements that are not finite, the first ${values[first]} at ${first}`,
+    `${what()}: ${describe(t)} has ${count} elements that are not finite, the first ${values[first]} at ${first}`,
   );
 }
 
@@ -89,5 +89,5 @@ function largest(tensors: readonly (Tensor | null)[]): string {
 /** The elements of a floating tensor; none of another. */
 function numbersOf(t: Tensor): Float64Array {
   if (!isDifferentiable(t.dtype)) return new Float64Array();
-  return scope(() => Float64Array.from(cast(t.detach(), "float64").toTypedArray() as Float64Array));
+  return scope(() => cast(t.detach(), "float64").toTypedArray() as Float64Array);
 }

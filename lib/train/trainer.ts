@@ -10,6 +10,7 @@ import {
 import { type QuadMambaConfig, resolveConfig } from "../models/quadmamba/config.js";
 import { createQuadMamba } from "../models/quadmamba/model.js";
 import { sweepTemporaryFiles } from "../io/atomic_write.js";
+import { setThreads } from "../tensor/memory.js";
 import { manualSeed } from "../tensor/random.js";
 import { requireOptions } from "../util/check.js";
 import { ConfigError, FileError } from "../util/errors.js";
@@ -17,8 +18,8 @@ import {
   type Checkpoint,
   disposeCheckpoint,
   disposeTrained,
+  freshState,
   modelOf,
-  type RunState,
   restoreState,
 } from "./checkpoint.js";
 import {
@@ -104,7 +105,7 @@ async function startRun(config: TrainConfig, open: () => RunFolder): Promise<Run
   const data = await loadDataset(config.data);
   const modelConfig = modelConfigOf(config, data);
   checkFit(config, data);
-  requirePlacement("train", config);
+  place(config);
   const { imageSize: size, fit, cropShare, interpolation } = config;
   const prepare = preparationFor(data.train, { size, fit, cropShare, interpolation });
   const dataHash = hashData(data);
@@ -121,22 +122,13 @@ async function startRun(config: TrainConfig, open: () => RunFolder): Promise<Run
   const model = createQuadMamba(modelConfig).to(config.device);
   average?.loadStateDict(model.stateDict());
   const trained = { model, average, optimizer: makeOptimizer(model, config) };
-  const state: RunState = {
-    step: 0,
-    draws: 0,
-    epochLoss: 0,
-    epochCorrect: 0,
-    bestAccuracy: 0,
-    bestEmaAccuracy: 0,
-    epochsSinceBest: 0,
-  };
   const facts = {
     config,
     prepare,
     image: imageSize(data.train, prepare),
     classes: data.classes,
     dataHash,
-    state,
+    state: freshState(),
   };
   return { data, trained, facts, folder };
 }
@@ -147,7 +139,7 @@ async function resumeRun(checkpoint: Checkpoint, folder: RunFolder): Promise<Run
     const { config } = facts;
     const data = await loadDataset(config.data);
     checkUnchanged(folder.path, checkpoint, data);
-    requirePlacement("train", config);
+    place(config);
     sweepTemporaryFiles(folder.path);
     manualSeed(config.seed);
     const average = config.ema > 0 ? modelOf(checkpoint, "ema").to(config.device) : undefined;
@@ -158,6 +150,12 @@ async function resumeRun(checkpoint: Checkpoint, folder: RunFolder): Promise<Run
   } finally {
     disposeCheckpoint(checkpoint);
   }
+}
+
+/** Where the run computes, before anything is made there. */
+function place(config: TrainConfig): void {
+  requirePlacement("train", config);
+  if (config.threads) setThreads(config.threads);
 }
 
 function modelConfigOf({ model }: TrainConfig, data: DataSource): QuadMambaConfig {

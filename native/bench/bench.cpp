@@ -9,29 +9,10 @@
 
 namespace qm::bench {
 
-#define QM_DECLARE(isa)                     \
-  namespace isa {                           \
-  double multiply_adds_f32(int64_t rounds); \
-  double multiply_adds_f64(int64_t rounds); \
-  }
-QM_DECLARE(baseline)
-#if QM_X86
-QM_DECLARE(avx2)
-QM_DECLARE(avx512)
-#endif
-#undef QM_DECLARE
+QM_DECLARE(double multiply_adds_f32(int64_t rounds); double multiply_adds_f64(int64_t rounds);)
 
-#if QM_X86
-#define QM_DISPATCH(call)                                               \
-  if (std::strcmp(cpu::isa_name(), "avx512") == 0) return avx512::call; \
-  if (std::strcmp(cpu::isa_name(), "avx2") == 0) return avx2::call;     \
-  return baseline::call
-#else
-#define QM_DISPATCH(call) return baseline::call
-#endif
 double multiply_adds_f32(int64_t rounds) { QM_DISPATCH(multiply_adds_f32(rounds)); }
 double multiply_adds_f64(int64_t rounds) { QM_DISPATCH(multiply_adds_f64(rounds)); }
-#undef QM_DISPATCH
 
 namespace {
 

@@ -67,12 +67,13 @@ Napi::Value jpeg_part(const Napi::CallbackInfo& info) {
   const image::Part part{number(0), number(1), number(2), number(3)};
   const Bytes out = bytes(info, 2, DType::u8);
   image::JpegSize whole;
-  if (image::jpeg_size(file.data, file.size, whole) &&
-      (part.height < 1 || part.width < 1 || part.top + part.height > whole.height ||
-       part.left + part.width > whole.width))
+  if (!image::jpeg_size(file.data, file.size, whole))
+    return Napi::String::New(info.Env(), "no JPEG of a known kind");
+  if (part.height < 1 || part.width < 1 || part.top + part.height > whole.height ||
+      part.left + part.width > whole.width)
     throw Error(ErrorKind::index, "the part lies outside of the image");
   require_size(out, part.height * part.width * 3);
-  return Napi::String::New(info.Env(), image::jpeg_part(file.data, file.size, part, out.data));
+  return Napi::String::New(info.Env(), image::jpeg_part(file.data, file.size, whole, part, out.data));
 }
 
 Napi::Value resample_columns(const Napi::CallbackInfo& info) {

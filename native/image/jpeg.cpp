@@ -105,9 +105,8 @@ bool jpeg_size(const uint8_t* bytes, size_t size, JpegSize& found) {
   return known;
 }
 
-std::string jpeg_part(const uint8_t* bytes, size_t size, const Part& part, uint8_t* out) {
-  JpegSize whole;
-  if (!jpeg_size(bytes, size, whole)) return "no JPEG of a known kind";
+std::string jpeg_part(const uint8_t* bytes, size_t size, const JpegSize& whole, const Part& part,
+                      uint8_t* out) {
   std::string row(static_cast<size_t>(whole.width * kColours), '\0');
   uint8_t* const row_bytes = reinterpret_cast<uint8_t*>(row.data());
   jpeg_decompress_struct info;
@@ -137,7 +136,9 @@ std::string jpeg_part(const uint8_t* bytes, size_t size, const Part& part, uint8
 
 std::string jpeg_library() { return {}; }
 bool jpeg_size(const uint8_t*, size_t, JpegSize&) { return false; }
-std::string jpeg_part(const uint8_t*, size_t, const Part&, uint8_t*) { return "built without libjpeg-turbo"; }
+std::string jpeg_part(const uint8_t*, size_t, const JpegSize&, const Part&, uint8_t*) {
+  return "built without libjpeg-turbo";
+}
 
 #endif
 

@@ -20,8 +20,9 @@ std::string jpeg_library();
 /// False for what is left to other decoders: no JPEG, a damaged header, four channels (CMYK).
 bool jpeg_size(const uint8_t* bytes, size_t size, JpegSize& found);
 
-/// Decodes a part, which lies inside, to red, green and blue: the same bytes as if the whole were decoded and then cut.
+/// Decodes a part of a file of the size that jpeg_size found. It lies inside, and comes as red, green and blue: the same bytes as if the whole were decoded and then cut.
 /// Returns what is wrong with the file, or an empty text.
-std::string jpeg_part(const uint8_t* bytes, size_t size, const Part& part, uint8_t* out);
+std::string jpeg_part(const uint8_t* bytes, size_t size, const JpegSize& whole, const Part& part,
+                      uint8_t* out);
 
 }  // namespace qm::image

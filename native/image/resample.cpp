@@ -49,7 +49,7 @@ void columns_plain(const uint8_t* in, int64_t channels, const Taps& taps, uint8_
   }
 }
 
-/// Two rows of three channels, one pixel with a lane to spare at a time: reads and writes a byte beyond each pixel.
+/// Two rows of three channels, one pixel with a lane to spare at a time: reads a byte beyond each pixel.
 void columns_of_colours(const uint8_t* in, int64_t row, const Taps& taps, uint8_t* out) {
   using Pixel = Lanes<Bytes4, Sums4>;
   const int64_t out_row = taps.places * kColours;

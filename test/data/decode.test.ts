@@ -54,7 +54,7 @@ decoding("CMYK becomes red, green and blue close to Pillow's", async () => {
   const { data } = await decodeFile(fixture("cmyk.jpg"), 3);
   const expected = Buffer.from(fixtures["cmyk.jpg"].RGB, "base64");
   const mean = data.reduce((sum, value, k) => sum + Math.abs(value - expected[k]), 0) / data.length;
-  assert.ok(mean < 40, `mean difference ${mean}`);
+  assert.ok(mean < 20, `mean difference ${mean}`);
 });
 
 decoding("upright: turned as the EXIF orientation says", async () => {

@@ -87,6 +87,22 @@ loading("another epoch, another seed and another batch give other images", async
   });
 });
 
+loading("an augmented image depends on its sample and the epoch, not on its place in the batch", async () => {
+  await withLoader(set, prepare, {}, async (loader) => {
+    const spec = augmentSchema.parse({ flip: 0.5, shift: 2 });
+    const found = new Set<string>();
+    for (let epoch = 0; epoch < 6; epoch++) {
+      const t: TrainingBatch = { ...training, spec, epoch };
+      const batch = await loader.batch([5, 0, 5], t);
+      const image = (k: number) => [...batch.pixels.subarray(k * 768, (k + 1) * 768)];
+      assert.equal(image(0), image(2), `epoch ${epoch}`);
+      assert.equal(image(0), [...(await loader.batch([5], t)).pixels], `epoch ${epoch}`);
+      found.add(`${image(0)}`);
+    }
+    assert.ok(found.size > 1, "the same in all epochs");
+  });
+});
+
 loading("memory that was given back is used again, and only then", async () => {
   await withLoader(set, prepare, { workers: 1 }, async (loader) => {
     const first = await loader.batch([0, 1]);

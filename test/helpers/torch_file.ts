@@ -7,6 +7,8 @@ export interface ZipEntry {
   /** What the headers say instead of the truth. */
   crc?: number;
   size?: number;
+  /** Size without what encryption or compression adds or takes; by default the other one. */
+  uncompressed?: number;
   method?: number;
   flags?: number;
   /** Name in the entry's own header. */
@@ -25,7 +27,7 @@ export function zip(entries: readonly ZipEntry[], count = entries.length): Buffe
     const facts = Buffer.alloc(16);
     facts.writeUInt32LE(entry.crc ?? crc32(data), 4);
     facts.writeUInt32LE(entry.size ?? data.length, 8);
-    facts.writeUInt32LE(entry.size ?? data.length, 12);
+    facts.writeUInt32LE(entry.uncompressed ?? entry.size ?? data.length, 12);
     const head = Buffer.from([...words(20, flags, method), ...facts]);
     const local = Buffer.from(entry.localName ?? name);
     const own = Buffer.concat([Buffer.from("PK\x03\x04"), head, words(local.length, 0), local, data]);

@@ -5,6 +5,7 @@
 import * as qm from "../../lib/index.js";
 import { addon } from "../../lib/native/addon.js";
 import { baseArguments, EXCLUDED } from "./hostile_arguments.js";
+import { attackImages } from "./hostile_images.js";
 import { hostileValues, plainValues } from "./hostile_values.js";
 
 const { QuadMambaError } = qm;
@@ -144,6 +145,11 @@ function attackAddon(): Report {
     "write",
     "setBudget",
     "setThreads",
+    "jpegSize",
+    "jpegPart",
+    "resampleColumns",
+    "resampleRows",
+    "mapFile",
   ] as const;
   const raw = addon as unknown as Record<string, AnyFunction>;
   const run = (label: string, call: () => unknown): void => {
@@ -164,6 +170,7 @@ function attackAddon(): Report {
       }
     }
   attackRecords(run);
+  attackImages(report);
   if (!sane()) report.failures.push("a product is wrong afterwards");
   return report;
 }

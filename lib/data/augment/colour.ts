@@ -154,7 +154,7 @@ export function sharpness({ data, height, width, channels }: Image, factor: numb
 const THIRTEENTH = Uint8Array.from({ length: 13 * 255 + 1 }, (_, sum) => Math.floor(sum / 13 + 0.5));
 
 /** Luma of ITU-R BT.601 in fixed point, one byte per pixel. */
-function greyOf({ data, channels }: Image): Uint8Array {
+export function greyOf({ data, channels }: Pick<Image, "data" | "channels">): Uint8Array {
   if (channels === 1) return data;
   const grey = new Uint8Array(data.length / 3);
   for (let k = 0, at = 0; k < grey.length; k++, at += 3)

@@ -1,28 +1,21 @@
+import type { OpenImage } from "../decode.js";
 import type { Image } from "../image.js";
-import { type Box, crop, resample } from "../resample.js";
+import { type Box, resample } from "../resample.js";
 import { Draws, type SampleKey } from "./draws.js";
 import type { AugmentSpec } from "./spec.js";
 
 const TRIES = 10;
 
-/** A random part of the image (Szegedy et al. 2014, "Inception" crops) as a square of `size` pixels. */
-export function resizedCrop(image: Image, size: number, spec: AugmentSpec, key: SampleKey): Image {
-  return resizedPart(image, (box) => crop(image, box), size, spec, key);
-}
-
-/** {@link resizedCrop} of an image of which only a part need be decoded. */
-export function resizedPart(
-  { height, width }: Pick<Image, "height" | "width">,
-  decode: (box: Box) => Image,
-  size: number,
-  spec: AugmentSpec,
-  key: SampleKey,
-): Image {
+/**
+ * A random part of the image (Szegedy et al. 2014, "Inception" crops) as a square of `size` pixels. No more than the part is asked
+ * for, so that no more of a file need be decoded.
+ */
+export function resizedCrop(image: OpenImage, size: number, spec: AugmentSpec, key: SampleKey): Image {
   const draws = new Draws(key, "crop");
-  const box = cropBox(height, width, spec.resizedCrop!, draws);
+  const box = cropBox(image.height, image.width, spec.resizedCrop!, draws);
   const filter = chooseFilter(spec.interpolation, draws);
   // Cut out first: the filter does not see what lies beyond the part.
-  return resample(decode(box), { ...box, top: 0, left: 0 }, size, size, filter);
+  return resample(image.part(box), { ...box, top: 0, left: 0 }, size, size, filter);
 }
 
 /** The filter to use: itself, or one of the two by a draw. */

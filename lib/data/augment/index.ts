@@ -1,3 +1,4 @@
+import type { OpenImage } from "../decode.js";
 import { ArgumentError } from "../../util/errors.js";
 import type { Image } from "../image.js";
 import { colorJitter } from "./color_jitter.js";
@@ -9,9 +10,8 @@ import { parseRandAugment, type RandAugmentPolicy } from "./rand_augment_policy.
 import type { AugmentSpec } from "./spec.js";
 
 export type { SampleKey } from "./draws.js";
-export { resizedPart } from "./crop.js";
 export { erase } from "./erase.js";
-export { type BatchKey, mixBatch } from "./mix.js";
+export { mixBatch } from "./mix.js";
 export { type AugmentSpec, augmentSchema } from "./spec.js";
 
 /**
@@ -22,19 +22,20 @@ export { type AugmentSpec, augmentSchema } from "./spec.js";
  * @throws {ArgumentError} if colours are to change and there are neither 1 nor 3 channels
  */
 export function augmentImage(
-  image: Image,
+  source: OpenImage,
   size: number,
   spec: AugmentSpec,
   key: SampleKey,
-  fill: readonly number[] = new Array(image.channels).fill(128),
+  fill?: readonly number[],
 ): Image {
-  if (spec.resizedCrop) image = resizedCrop(image, size, spec, key);
+  let image = spec.resizedCrop ? resizedCrop(source, size, spec, key) : source.part();
   if (spec.shift > 0) image = shift(image, spec.shift, new Draws(key, "shift"));
   if (spec.flip > 0 && new Draws(key, "flip").chance(spec.flip)) image = mirror(image);
   if (spec.randAugment !== undefined) {
     requireColours(image);
     const draws = new Draws(key, "randAugment");
-    image = randAugment(image, policyOf(spec.randAugment), spec.interpolation, fill, draws);
+    const colour = fill ?? new Array<number>(image.channels).fill(128);
+    image = randAugment(image, policyOf(spec.randAugment), spec.interpolation, colour, draws);
   } else if (spec.colorJitter > 0) {
     requireColours(image);
     image = colorJitter(image, spec.colorJitter, new Draws(key, "colorJitter"));

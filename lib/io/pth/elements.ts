@@ -1,8 +1,8 @@
 import type { DType, TensorData } from "../../tensor/dtype.js";
-import type { ElementType, TorchTensor } from "./objects.js";
+import { ELEMENT_BYTES, type ElementType, type TorchTensor } from "./objects.js";
 
 interface Elements {
-  array: new (buffer: ArrayBuffer) => TensorData | Int8Array | Int16Array;
+  array: new (buffer: ArrayBuffer, offset: number, length: number) => TensorData | Int8Array | Int16Array;
   /** What they become: the engine has no float16 and no short integers, so these widen, which keeps every value. */
   dtype: DType;
 }
@@ -26,7 +26,8 @@ export function elementsOf(
   bytes: Uint8Array<ArrayBuffer>,
 ): { data: TensorData; dtype: DType } {
   const { array, dtype } = ELEMENTS[tensor.dtype];
-  const gathered = gather(new array(bytes.buffer), tensor);
+  const whole = Math.floor(bytes.byteLength / ELEMENT_BYTES[tensor.dtype]); // an untyped storage may end with a part of one
+  const gathered = gather(new array(bytes.buffer, 0, whole), tensor);
   switch (tensor.dtype) {
     case "float16":
       return { data: Float32Array.from(gathered as Uint16Array, halfToFloat), dtype };

@@ -2,8 +2,8 @@ import { ArgumentError, ConfigError, show } from "../../util/errors.js";
 import { type QuadMambaConfig, resolveConfig, VARIANTS } from "./config.js";
 
 /**
- * The configuration that a state dict's names and shapes tell. What they do not tell (semantics, postNorm, dropPathRate) has its
- * default.
+ * The configuration that a state dict's names and shapes tell. What they do not tell (semantics, postNorm, dropPathRate, and all of
+ * the partition) has its default: a quad block is told from others by its predictor, which only a learned partition has.
  * @param shapes of the tensors, by name
  * @throws {ArgumentError} {ConfigError} naming what is not as in a QuadMamba
  */

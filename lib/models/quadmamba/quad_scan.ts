@@ -254,8 +254,9 @@ export class QuadScan extends SS2D {
     const tables: Record<string, Int32Array> = {};
     const shapes: Record<string, number[]> = {};
     levels.forEach(({ window, place }, level) => {
-      tables[`window${level}`] = window;
       tables[`place${level}`] = place;
+      if (level === levels.length - 1) return; // its windows are not divided
+      tables[`window${level}`] = window;
       if (level > 0) tables[`parents${level}`] = parents(tree, level);
     });
     if (this.#masks) {

@@ -5,6 +5,7 @@ import { cropBox } from "../../../lib/data/augment/crop.js";
 import { Draws } from "../../../lib/data/augment/draws.js";
 import { mirror, move } from "../../../lib/data/augment/geometry.js";
 import { augmentImage, augmentSchema, erase, type SampleKey } from "../../../lib/data/augment/index.js";
+import { openPixels } from "../../../lib/data/decode.js";
 import type { Image } from "../../../lib/data/image.js";
 
 const images = suite("augmentation of images");
@@ -25,7 +26,7 @@ const of = (...rows: number[][]): Image => ({
 
 images("all off: the image itself", () => {
   const image = noise(9, 7, 3);
-  assert.is(augmentImage(image, 9, augmentSchema.parse({}), key(0)), image);
+  assert.is(augmentImage(openPixels(image), 9, augmentSchema.parse({}), key(0)), image);
 });
 
 for (const channels of [1, 3])
@@ -35,15 +36,19 @@ for (const channels of [1, 3])
       const spec = augmentSchema.parse({ resizedCrop: {}, interpolation: "random", shift: 2, flip: 0.5 });
       const image = noise(20, 30, channels);
       const before = image.data.slice();
-      const forwards = [0, 1, 2, 3, 4].map((sample) => augmentImage(image, 16, spec, key(sample)));
-      const backwards = [4, 3, 2, 1, 0].map((sample) => augmentImage(image, 16, spec, key(sample)));
+      const forwards = [0, 1, 2, 3, 4].map((sample) =>
+        augmentImage(openPixels(image), 16, spec, key(sample)),
+      );
+      const backwards = [4, 3, 2, 1, 0].map((sample) =>
+        augmentImage(openPixels(image), 16, spec, key(sample)),
+      );
       assert.equal(forwards, backwards.reverse());
       assert.equal(image.data, before);
       for (const { height, width, data } of forwards)
         assert.equal([height, width, data.length], [16, 16, 256 * channels]);
       assert.not.equal(forwards[0], forwards[1]);
-      assert.not.equal(forwards[0], augmentImage(image, 16, spec, { ...key(0), epoch: 3 }));
-      assert.not.equal(forwards[0], augmentImage(image, 16, spec, { ...key(0), seed: 8 }));
+      assert.not.equal(forwards[0], augmentImage(openPixels(image), 16, spec, { ...key(0), epoch: 3 }));
+      assert.not.equal(forwards[0], augmentImage(openPixels(image), 16, spec, { ...key(0), seed: 8 }));
     },
   );
 
@@ -60,7 +65,7 @@ images("flips come as often as asked, moves are uniform", () => {
   const places = new Map<number, number>();
   const shift = augmentSchema.parse({ shift: 1 });
   for (let sample = 0; sample < 3600; sample++) {
-    const place = augmentImage(image, 5, shift, key(sample)).data.indexOf(9);
+    const place = augmentImage(openPixels(image), 5, shift, key(sample)).data.indexOf(9);
     places.set(place, (places.get(place) ?? 0) + 1);
   }
   assert.equal(
@@ -72,7 +77,7 @@ images("flips come as often as asked, moves are uniform", () => {
   const flip = augmentSchema.parse({ flip: 0.25 });
   let flipped = 0;
   for (let sample = 0; sample < 4000; sample++)
-    flipped += augmentImage(of([1, 2]), 2, flip, key(sample)).data[0] - 1;
+    flipped += augmentImage(openPixels(of([1, 2])), 2, flip, key(sample)).data[0] - 1;
   assert.ok(Math.abs(flipped - 1000) < 110, `${flipped}`);
 });
 

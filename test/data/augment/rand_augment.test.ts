@@ -2,11 +2,12 @@
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { colorJitter } from "../../../lib/data/augment/color_jitter.js";
-import { brightness } from "../../../lib/data/augment/colour.js";
+import { brightness, color, contrast } from "../../../lib/data/augment/colour.js";
 import { Draws } from "../../../lib/data/augment/draws.js";
 import { augmentImage, augmentSchema } from "../../../lib/data/augment/index.js";
 import { drawMagnitude, INCREASING, PLAIN, randAugment } from "../../../lib/data/augment/rand_augment.js";
 import { parseRandAugment } from "../../../lib/data/augment/rand_augment_policy.js";
+import { openPixels } from "../../../lib/data/decode.js";
 import type { Image } from "../../../lib/data/image.js";
 import { ArgumentError, ConfigError } from "../../../lib/index.js";
 
@@ -131,7 +132,7 @@ random("probability 0: the image itself; the same result in any order; the sourc
     const before = image.data.slice();
     assert.is(randAugment(image, parseRandAugment("rand-p0"), "random", [0], drawsOf(0)), image);
     const spec = augmentSchema.parse({ randAugment: "rand-m9-n4-p1-mstd0.5-inc1", interpolation: "random" });
-    const of = (sample: number) => augmentImage(image, 24, spec, { seed: 1, epoch: 0, sample });
+    const of = (sample: number) => augmentImage(openPixels(image), 24, spec, { seed: 1, epoch: 0, sample });
     const forwards = Array.from({ length: 40 }, (_, sample) => of(sample));
     const backwards = Array.from({ length: 40 }, (_, k) => of(39 - k)).reverse();
     assert.equal(forwards, backwards);
@@ -162,10 +163,33 @@ random("colour jitter: factors within the strength, every order", () => {
   assert.equal(colorJitter(gradient(3), 0, drawsOf(0)), gradient(3));
 });
 
+random("colour jitter: each change once, in the order and with the factors that are drawn", () => {
+  const orders = new Set<string>();
+  for (let sample = 0; sample < 60; sample++) {
+    const draws = drawsOf(sample);
+    const left = [brightness, contrast, color];
+    let expected = gradient(3);
+    const order: string[] = [];
+    for (const count of [3, 2, 1]) {
+      const [change] = left.splice(Math.floor(draws.uniform() * count), 1);
+      expected = change(expected, 0.6 + 0.8 * draws.uniform());
+      order.push(change.name);
+    }
+    orders.add(`${order}`);
+    assert.equal(colorJitter(gradient(3), 0.4, drawsOf(sample)), expected, `${sample}: ${order}`);
+  }
+  assert.is(orders.size, 6);
+});
+
 random("two channels have no colours", () => {
   for (const choice of [{ colorJitter: 0.1 }, { randAugment: "rand" }])
     assert.throws(
-      () => augmentImage(gradient(2), 24, augmentSchema.parse(choice), { seed: 1, epoch: 0, sample: 0 }),
+      () =>
+        augmentImage(openPixels(gradient(2)), 24, augmentSchema.parse(choice), {
+          seed: 1,
+          epoch: 0,
+          sample: 0,
+        }),
       (error: Error) => error instanceof ArgumentError,
     );
 });

@@ -131,3 +131,7 @@ export const SHAPES: readonly (readonly number[])[] = [
   [5, 127],
   [64, 65],
 ];
+
+/** Of height and width, or one number for both. */
+export type Pair = number | [number, number];
+export const pair = (value: Pair): [number, number] => (typeof value === "number" ? [value, value] : value);
